@@ -1,0 +1,34 @@
+"""The registry of domains: everything the platform needs to know about one, as a value."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from pydantic import BaseModel
+
+from ..models.interface import AnalyticalModel
+from ..policies.interface import Controller
+from ..simulators.interface import Simulator
+
+
+@dataclass(frozen=True, slots=True)
+class Domain:
+    """One domain of control.
+
+    Attributes:
+        name: as typed on the command line.
+        scenarios: scenario name to its configuration type (a frozen pydantic model whose defaults
+            describe a ready-to-run scenario).
+        simulator: builds the simulator of a scenario.
+        model: builds the analytical model of a scenario; ``reference`` picks which one.
+        heuristics: same-information and fresh baselines of a scenario.
+        references: names of the reference states that the model offers, the default first.
+    """
+
+    name: str
+    scenarios: Mapping[str, type[BaseModel]]
+    simulator: Callable[[BaseModel], Simulator]
+    model: Callable[[BaseModel, str], AnalyticalModel]
+    heuristics: Callable[[BaseModel], tuple[Controller, ...]]
+    references: tuple[str, ...]
