@@ -71,6 +71,12 @@ class Row:
         return {key: _plain(value) for key, value in items.items() if value is not None}
 
 
+def document(title: str, rows: Sequence[Row], *, extra: Mapping[str, Any] | None = None) -> str:
+    """The JSON text of a report: ``{"title": ..., "rows": [...], **extra}`` and a newline."""
+    content = {"title": title, "rows": [row.plain() for row in rows], **_plain(extra or {})}
+    return json.dumps(content, indent=2, allow_nan=False) + "\n"
+
+
 def report(
     title: str,
     rows: Sequence[Row],
@@ -87,8 +93,7 @@ def report(
         1 if a row has ``passed`` false, else 0.
     """
     if as_json:
-        document = {"title": title, "rows": [row.plain() for row in rows], **_plain(extra or {})}
-        sys.stdout.write(json.dumps(document, indent=2, allow_nan=False) + "\n")
+        sys.stdout.write(document(title, rows, extra=extra))
         sys.stdout.flush()
     else:
         Console().print(_table(title, rows))

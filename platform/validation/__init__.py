@@ -1,0 +1,20 @@
+"""Comparison of every domain with closed forms and published figures.
+
+``SUITES`` maps a domain to its suites. A new domain adds a line here and modules with
+``checks(*, data, quick)``; nothing else changes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from .suites import Suite
+
+SUITES: Mapping[str, tuple[Suite, ...]] = {
+    "cloud": (
+        Suite("closed forms", ".closed_forms", needs_data=False),
+        Suite("published", ".published", needs_data=True),
+    ),
+}
+
+__all__ = ["SUITES", "Suite"]
