@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 
@@ -35,6 +36,13 @@ class DataError(ValueError):
             place += f", field {field!r}"
         found = "" if value is None else f"found {_short(value)}; "
         super().__init__(f"{place}: {found}{accepted}")
+
+    def __reduce__(self) -> tuple[object, ...]:
+        # The constructor takes keywords only; without this the error could not leave a worker.
+        build = partial(
+            type(self), accepted=self.accepted, line=self.line, field=self.field, value=self.value
+        )
+        return build, (self.file,)
 
 
 def _short(value: object, limit: int = 80) -> str:
