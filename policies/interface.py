@@ -34,6 +34,23 @@ class Controller(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class Effects:
+    """How every candidate would have moved the system state; recorded for the joint guidance.
+
+    Attributes:
+        deviation: ``[E, T, X]`` float32, state just before the joint decision minus reference.
+        weight: ``[E, T, X]`` float32, diagonal of W (a broadcast view where it is constant).
+        index: ``[E, T, A, K, M]`` int32 coordinates of x, -1 = padding.
+        value: ``[E, T, A, K, M]`` float32 change of that coordinate; zero where padded or masked.
+    """
+
+    deviation: Floats
+    weight: Floats
+    index: NDArray[np.int32]
+    value: Floats
+
+
+@dataclass(frozen=True, slots=True)
 class Rollout:
     """Episodes of experience as arrays; E episodes of T epochs, A agents, K candidates.
 
@@ -50,6 +67,7 @@ class Rollout:
             guidance is off).
         terminated: ``[E]`` bool; where false the episode was cut and its value is bootstrapped.
         seeds: ``[E]`` int64 seeds of the episodes.
+        effects: recorded when the guidance estimator is ``joint``, else ``None``.
     """
 
     agent: Floats
@@ -63,6 +81,7 @@ class Rollout:
     guidance: Floats
     terminated: Bools
     seeds: Ints
+    effects: Effects | None = None
 
     @property
     def decisions_per_agent(self) -> int:

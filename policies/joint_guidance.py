@@ -17,60 +17,82 @@ form is derived here.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
-
-def has_disjoint_supports(index: Tensor) -> bool:
-    """Whether no two candidates of one agent touch the same coordinate of x.
-
-    ``index`` ``[B, A, K, M]`` int64, -1 = padding. One pass over a batch, done once per roll-out:
-    disjoint supports (one node per candidate) allow a form that is linear in K.
-    """
-    flat = index.flatten(2)
-    ordered = flat.sort(dim=-1).values
-    repeated = (ordered[..., 1:] == ordered[..., :-1]) & (ordered[..., 1:] >= 0)
-    return not bool(repeated.any())
+from .interface import Effects
 
 
-def joint_values(
-    probabilities: Tensor,
-    deviation: Tensor,
-    weight: Tensor,
-    index: Tensor,
-    value: Tensor,
-    *,
-    disjoint: bool,
-) -> Tensor:
-    """Expected own-action guidance values qbar ``[B, A, K]`` under the joint policy.
+@dataclass(frozen=True, slots=True)
+class JointGuidance:
+    """Sparse effects of a roll-out on the system state, ready for batched evaluation.
 
-    Args:
-        probabilities: ``[B, A, K]`` of the current policy, zero for masked candidates and for all
-            candidates of inactive agents; detached, since the values weight the policy.
+    B is any number of decision epochs (episodes and epochs flattened).
+
+    Attributes:
         deviation: ``[B, X]`` state before the decision minus reference.
         weight: ``[B, X]`` diagonal of W.
         index: ``[B, A, K, M]`` int64 coordinates, -1 = padding.
         value: ``[B, A, K, M]`` influence of a candidate on its coordinates; zero where padded.
-        disjoint: result of :func:`has_disjoint_supports` on ``index``.
+        disjoint: no two candidates of an agent touch the same coordinate (one node per
+            candidate); allows a form that is linear in K M instead of quadratic.
     """
-    epochs, coordinates = deviation.shape
-    offset = torch.arange(epochs, device=index.device).view(-1, 1, 1, 1) * coordinates
-    place = index.clamp(min=0) + offset
-    expected = probabilities.unsqueeze(-1) * value
-    total = deviation.reshape(-1).index_add(0, place.reshape(-1), expected.reshape(-1))
-    others = total[place] - _own_mean(place, expected, disjoint)
-    curvature = weight.reshape(-1)[place]
-    return -(curvature * value * (others + 0.5 * value)).sum(-1)
+
+    deviation: Tensor
+    weight: Tensor
+    index: Tensor
+    value: Tensor
+    disjoint: bool
+
+    @classmethod
+    def from_effects(cls, effects: Effects, device: torch.device) -> JointGuidance:
+        """Move the recorded effects ``[E, T, ...]`` to ``device``, episodes and epochs flattened."""
+        index = torch.from_numpy(effects.index).to(device).flatten(0, 1).long()
+        return cls(
+            deviation=torch.from_numpy(effects.deviation).to(device).flatten(0, 1),
+            weight=torch.from_numpy(effects.weight).to(device).flatten(0, 1),
+            index=index,
+            value=torch.from_numpy(effects.value).to(device).flatten(0, 1),
+            disjoint=has_disjoint_supports(index),
+        )
+
+    def at(self, epochs: Tensor) -> JointGuidance:
+        """The effects of the given decision epochs (int64 indices into B)."""
+        return JointGuidance(
+            deviation=self.deviation[epochs],
+            weight=self.weight[epochs],
+            index=self.index[epochs],
+            value=self.value[epochs],
+            disjoint=self.disjoint,
+        )
+
+    def values(self, probabilities: Tensor) -> Tensor:
+        """Expected own-action guidance values qbar ``[B, A, K]`` under the joint policy.
+
+        ``probabilities`` ``[B, A, K]`` belong to the current policy, detached (the values weight
+        the policy), zero for masked candidates and for inactive agents.
+        """
+        epochs, coordinates = self.deviation.shape
+        offset = torch.arange(epochs, device=self.index.device).view(-1, 1, 1, 1) * coordinates
+        place = self.index.clamp(min=0) + offset
+        expected = probabilities.unsqueeze(-1) * self.value
+        total = self.deviation.reshape(-1).index_add(0, place.reshape(-1), expected.reshape(-1))
+        own = expected if self.disjoint else _own_mean(place, expected)
+        others = total[place] - own
+        return -(self.weight.reshape(-1)[place] * self.value * (others + 0.5 * self.value)).sum(-1)
 
 
-def _own_mean(place: Tensor, expected: Tensor, disjoint: bool) -> Tensor:
-    """The agent's own expected effect at each of its candidates' coordinates, ``[B, A, K, M]``.
+def has_disjoint_supports(index: Tensor) -> bool:
+    """Whether no two candidates of one agent touch the same coordinate; ``[B, A, K, M]``, -1 = none."""
+    ordered = index.flatten(2).sort(dim=-1).values
+    repeated = (ordered[..., 1:] == ordered[..., :-1]) & (ordered[..., 1:] >= 0)
+    return not bool(repeated.any())
 
-    Without ``disjoint`` the candidates of an agent may share coordinates (jobs of one queue): every
-    pair of entries is compared, O((K M)^2) per agent, exact.
-    """
-    if disjoint:
-        return expected
+
+def _own_mean(place: Tensor, expected: Tensor) -> Tensor:
+    """An agent's own expected effect at each of its candidates' coordinates, ``[B, A, K, M]``."""
     shape = expected.shape
     place, expected = place.flatten(2), expected.flatten(2)
     same = (place.unsqueeze(-1) == place.unsqueeze(-2)).to(expected.dtype)

@@ -5,7 +5,7 @@ import itertools
 import pytest
 import torch
 
-from fairlead.policies.joint_guidance import has_disjoint_supports, joint_values
+from fairlead.policies.joint_guidance import JointGuidance, has_disjoint_supports
 
 
 def game(shared_support: bool, seed: int = 0):
@@ -43,9 +43,8 @@ def test_policy_weighted_values_have_the_gradient_of_the_expected_deviation(shar
     exact = expected_deviation(torch.softmax(logits, -1), deviation, weight, index, value)
     (by_enumeration,) = torch.autograd.grad(exact, logits)
     probabilities = torch.softmax(logits, -1)
-    q = joint_values(
-        probabilities.detach(), deviation, weight, index, value, disjoint=not shared_support
-    )
+    guidance = JointGuidance(deviation, weight, index, value, disjoint=not shared_support)
+    q = guidance.values(probabilities.detach())
     (by_values,) = torch.autograd.grad(-(probabilities * q).sum(), logits)
     torch.testing.assert_close(by_values, by_enumeration, rtol=1e-10, atol=1e-12)
     assert by_enumeration.abs().max() > 1e-3
@@ -54,13 +53,21 @@ def test_policy_weighted_values_have_the_gradient_of_the_expected_deviation(shar
 def test_general_form_equals_the_disjoint_form_where_both_apply():
     logits, deviation, weight, index, value = game(False)
     p = torch.softmax(logits, -1)
-    fast = joint_values(p, deviation, weight, index, value, disjoint=True)
-    general = joint_values(p, deviation, weight, index, value, disjoint=False)
+    fast = JointGuidance(deviation, weight, index, value, disjoint=True).values(p)
+    general = JointGuidance(deviation, weight, index, value, disjoint=False).values(p)
     torch.testing.assert_close(fast, general, rtol=1e-12, atol=1e-14)
 
 
 def test_padding_at_coordinate_zero_does_not_leak():
     logits, deviation, weight, index, value = game(False)
     p = torch.softmax(logits, -1)
-    q = joint_values(p, deviation, weight, index, value, disjoint=True)
+    q = JointGuidance(deviation, weight, index, value, disjoint=True).values(p)
     assert torch.equal(q[..., 0], torch.zeros_like(q[..., 0]))
+
+
+def test_slice_of_epochs_gives_the_rows_of_the_whole():
+    logits, *effects = game(True)
+    p = torch.softmax(logits, -1)
+    guidance = JointGuidance(*effects, disjoint=False)
+    rows = torch.tensor([1])
+    torch.testing.assert_close(guidance.at(rows).values(p[rows]), guidance.values(p)[rows])
