@@ -1,0 +1,241 @@
+"""Plays one episode: a task goes in, figures and (if asked for) pre-allocated arrays come out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import fields
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..models.interface import AnalyticalModel, Reference, counterfactual_values
+from ..policies.interface import Controller
+from ..simulators.interface import (
+    Choice,
+    Doubles,
+    Ints,
+    Observation,
+    SequentialSimulator,
+    Simulator,
+    Spec,
+    Step,
+)
+from .files import UserError
+from .tasks import Episode, Factory, Guidance, Heuristic, Result, Task, Trained
+
+ACTION_STREAM = 0xAC7
+"""Second entropy word of the action-sampling stream; keeps it apart from the simulator's own."""
+
+Layout = dict[str, tuple[tuple[int, ...], np.dtype[np.generic]]]
+
+
+def layout(spec: Spec) -> Layout:
+    """Shape and type of every array of an :class:`Episode` of this simulator.
+
+    Raises:
+        TypeError: the simulator's actions are not choices.
+    """
+    if not isinstance(spec.action, Choice):
+        raise TypeError(f"roll-outs record choice actions; {spec.domain} offers {spec.action}")
+    epochs, agents, candidates = spec.horizon, spec.agents, spec.action.candidates
+    single, double = np.dtype(np.float32), np.dtype(np.float64)
+    return {
+        "agent": ((epochs + 1, agents, len(spec.agent_features)), single),
+        "candidates": ((epochs, agents, candidates, len(spec.candidate_features)), single),
+        "mask": ((epochs, agents, candidates), np.dtype(np.bool_)),
+        "active": ((epochs, agents), np.dtype(np.bool_)),
+        "actions": ((epochs, agents), np.dtype(np.int64)),
+        "critic": ((epochs + 1, len(spec.critic_features)), single),
+        "reward": ((epochs,), double),
+        "local_reward": ((epochs, agents), double),
+        "guidance": ((epochs, agents, candidates), single),
+    }
+
+
+def allocate(spec: Spec) -> Episode:
+    """Fresh zeroed arrays for one episode."""
+    arrays: dict[str, Any] = {
+        name: np.zeros(shape, kind) for name, (shape, kind) in layout(spec).items()
+    }
+    return Episode(**arrays)
+
+
+class Stage:
+    """Simulator, models and controllers of one process, built once and kept."""
+
+    def __init__(self, factory: Factory):
+        self._factory = factory
+        self.simulator: Simulator = factory.simulator()
+        self._models: dict[str, AnalyticalModel] = {}
+        self._actor: tuple[Trained, Controller] | None = None
+
+    @property
+    def spec(self) -> Spec:
+        return self.simulator.spec
+
+    def model(self, reference: str) -> AnalyticalModel:
+        if reference not in self._models:
+            self._models[reference] = self._factory.model(reference)
+        return self._models[reference]
+
+    def controller(self, wanted: Trained | Heuristic | Controller) -> Controller:
+        """The acting object for a task's controller.
+
+        Heuristics are built anew for every episode, so that one with a memory (round robin)
+        cannot carry it from one episode into the next.
+
+        Raises:
+            UserError: the scenario has no heuristic of that name; names the known ones.
+        """
+        if isinstance(wanted, Trained):
+            if self._actor is None or self._actor[0] is not wanted:
+                from ..policies.acting import PolicyActor
+
+                actor = PolicyActor(
+                    self.spec, wanted.arrays, name=wanted.name, stochastic=wanted.stochastic
+                )
+                self._actor = (wanted, actor)
+            return self._actor[1]
+        if isinstance(wanted, Heuristic):
+            offered = {rule.name: rule for rule in self._factory.heuristics()}
+            if wanted.name not in offered:
+                raise UserError(
+                    f"scenario {self.spec.scenario!r} has no heuristic {wanted.name!r}; "
+                    f"known: {', '.join(sorted(offered)) or 'none'}"
+                )
+            return offered[wanted.name]
+        return wanted
+
+    def play(self, task: Task, into: Episode | None = None) -> Result:
+        """Play ``task``; a recorded one fills ``into`` (fresh arrays by default)."""
+        controller = self.controller(task.controller)
+        if not task.record:
+            return _Play(self, task, controller, None).run()
+        return _Play(self, task, controller, into or allocate(self.spec)).run()
+
+
+class _Play:
+    """The state of one episode in progress."""
+
+    def __init__(self, stage: Stage, task: Task, controller: Controller, arrays: Episode | None):
+        self._stage, self._task, self._controller, self._arrays = stage, task, controller, arrays
+        self._rng = np.random.default_rng(np.random.SeedSequence([task.seed, ACTION_STREAM]))
+        self._guide = (
+            _Guide(stage.model(task.guidance.reference), task.guidance) if task.guidance else None
+        )
+        self._seconds = {"simulate": 0.0, "act": 0.0, "guidance": 0.0}
+        self._components: dict[str, float] = {}
+        self._total = 0.0
+
+    def run(self) -> Result:
+        clock = perf_counter()
+        observation = self._stage.simulator.reset(self._task.seed)
+        self._seconds["simulate"] += perf_counter() - clock
+        fresh = self._controller.information == "fresh"
+        epoch, terminated = 0, False
+        while True:
+            step = self._fresh() if fresh else self._joint(epoch, observation)
+            self._account(epoch, step)
+            observation = step.observation
+            epoch += 1
+            if step.terminated or step.truncated:
+                terminated = step.terminated
+                break
+        if self._arrays is not None:
+            _close(self._arrays, epoch, observation)
+        return Result(
+            seed=self._task.seed,
+            controller=self._controller.name,
+            total=self._total,
+            components=self._components,
+            metrics=self._stage.simulator.metrics(),
+            epochs=epoch,
+            terminated=terminated,
+            distance=self._guide.distance() if self._guide else float("nan"),
+            seconds=self._seconds,
+            episode=self._arrays,
+        )
+
+    def _joint(self, epoch: int, observation: Observation) -> Step:
+        """All agents decide at once on the same observation."""
+        start = perf_counter()
+        actions = self._controller.act(observation, self._rng)
+        acted = perf_counter()
+        if self._arrays is not None:
+            self._record(self._arrays, epoch, observation, actions)
+        guided = perf_counter()
+        step = self._stage.simulator.step(actions)
+        self._seconds["act"] += acted - start
+        self._seconds["guidance"] += guided - acted
+        self._seconds["simulate"] += perf_counter() - guided
+        return step
+
+    def _fresh(self) -> Step:
+        """Agents decide one after another, each with the true present before it."""
+        simulator = self._stage.simulator
+        if self._arrays is not None or not isinstance(simulator, SequentialSimulator):
+            raise UserError(
+                f"{self._controller.name!r} decides on fresh information: it can be evaluated on "
+                "a simulator with step_fresh, not recorded for training"
+            )
+        start = perf_counter()
+        step = simulator.step_fresh(lambda seen: self._controller.act(seen, self._rng))
+        self._seconds["simulate"] += perf_counter() - start
+        return step
+
+    def _record(self, arrays: Episode, epoch: int, observation: Observation, actions: Ints) -> None:
+        arrays.agent[epoch] = observation.agent
+        arrays.candidates[epoch] = observation.candidates
+        arrays.mask[epoch] = observation.mask
+        arrays.active[epoch] = observation.active
+        arrays.critic[epoch] = observation.critic
+        arrays.actions[epoch] = actions
+        arrays.guidance[epoch] = self._guide.values(observation, actions) if self._guide else 0.0
+
+    def _account(self, epoch: int, step: Step) -> None:
+        self._total += step.reward
+        for name, value in step.components.items():
+            self._components[name] = self._components.get(name, 0.0) + value
+        if self._arrays is not None:
+            self._arrays.reward[epoch] = step.reward
+            self._arrays.local_reward[epoch] = step.local_reward
+
+
+class _Guide:
+    """Guidance values along an episode, and how far the state was from the reference."""
+
+    def __init__(self, model: AnalyticalModel, guidance: Guidance):
+        self._model, self._form = model, guidance.form
+        self._sum, self._count = 0.0, 0
+
+    def values(self, observation: Observation, actions: Ints) -> Doubles:
+        reference = self._model.reference(observation.exogenous)
+        self._sum += _distance(observation, reference)
+        self._count += 1
+        influence = self._model.influence(observation)
+        return counterfactual_values(observation, reference, influence, actions, form=self._form)
+
+    def distance(self) -> float:
+        return self._sum / self._count if self._count else float("nan")
+
+
+def _distance(observation: Observation, reference: Reference) -> float:
+    deviation = observation.state - reference.x_ref
+    return 0.5 * float(reference.weight @ (deviation * deviation))
+
+
+def _close(arrays: Episode, epochs: int, last: Observation) -> None:
+    """Write the bootstrap observation; pad an early end with its absorbing state."""
+    arrays.agent[epochs:] = last.agent
+    arrays.critic[epochs:] = last.critic
+    for name in ("candidates", "active", "actions", "reward", "local_reward", "guidance"):
+        getattr(arrays, name)[epochs:] = 0
+    arrays.mask[epochs:] = False
+    arrays.mask[epochs:, :, 0] = True
+
+
+def named(episode: Episode) -> Mapping[str, NDArray[np.generic]]:
+    """The arrays of an episode by name, in the order of :func:`layout`."""
+    return {field.name: getattr(episode, field.name) for field in fields(Episode)}
