@@ -1,4 +1,4 @@
-"""What acts (:class:`Controller`), what is recorded (:class:`Rollout`), what learns (:class:`Learner`)."""
+"""What acts (:class:`Controller`), is recorded (:class:`Rollout`) and learns (:class:`Learner`)."""
 
 from __future__ import annotations
 

@@ -48,7 +48,7 @@ class JointGuidance:
 
     @classmethod
     def from_effects(cls, effects: Effects, device: torch.device) -> JointGuidance:
-        """Move the recorded effects ``[E, T, ...]`` to ``device``, episodes and epochs flattened."""
+        """Recorded effects ``[E, T, ...]`` on ``device``, episodes and epochs flattened."""
         index = torch.from_numpy(effects.index).to(device).flatten(0, 1).long()
         return cls(
             deviation=torch.from_numpy(effects.deviation).to(device).flatten(0, 1),
@@ -85,7 +85,7 @@ class JointGuidance:
 
 
 def has_disjoint_supports(index: Tensor) -> bool:
-    """Whether no two candidates of one agent touch the same coordinate; ``[B, A, K, M]``, -1 = none."""
+    """Whether no two candidates of an agent share a coordinate; ``[B, A, K, M]``, -1 = none."""
     ordered = index.flatten(2).sort(dim=-1).values
     repeated = (ordered[..., 1:] == ordered[..., :-1]) & (ordered[..., 1:] >= 0)
     return not bool(repeated.any())
