@@ -15,8 +15,9 @@ from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from .files import UserError
-from .knobs import LIMITS, describe, models_in, show_value
-from .knobs import knob_table as knob_table
+from .knobs import LIMITS, describe, knob_table, models_in, show_value
+
+__all__ = ["ConfigError", "knob_table", "load"]
 
 SettingsType = TypeVar("SettingsType", bound=BaseModel)
 
@@ -81,7 +82,7 @@ def _merged(low: Mapping[str, Any], high: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _on_defaults(settings_type: type[BaseModel], values: Mapping[str, Any]) -> dict[str, Any]:
-    """Put partly given sections on top of their field's default, which may differ from its type's."""
+    """Put partly given sections on top of the field's default (not of its type's defaults)."""
     result = dict(values)
     for name, info in settings_type.model_fields.items():
         given, default = values.get(name), info.get_default(call_default_factory=True)

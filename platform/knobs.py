@@ -1,4 +1,4 @@
-"""Every knob of a configuration with its value, unit, range and effect, as values and as a table."""
+"""Every knob of a configuration with its value, unit, range and effect, for tables."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Knob:
 
 
 def knobs(settings: type[BaseModel] | BaseModel, prefix: str = "") -> list[Knob]:
-    """All leaves of a configuration in dotted notation: a type's defaults, or an instance's values."""
+    """All leaves of a configuration by dotted name: a type's defaults, an instance's values."""
     settings_type = settings if isinstance(settings, type) else type(settings)
     found: list[Knob] = []
     for name, info in settings_type.model_fields.items():

@@ -110,7 +110,8 @@ def _table(title: str, rows: Sequence[Row]) -> Table:
         table.add_column("mark", justify="right", overflow="fold")
         table.add_column("passed")
     for row in rows:
-        cells = [Text(row.name), Text(_show(row.measured)), Text(row.unit)]
+        side = "left" if isinstance(row.measured, str) else "right"
+        cells = [Text(row.name), Text(_show(row.measured), justify=side), Text(row.unit)]
         if marked:
             verdict = {None: Text(""), True: Text("yes", "green"), False: Text("NO", "bold red")}
             cells += [Text(_mark(row)), verdict[row.passed]]

@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import Annotated, Literal
 
 import pytest
+from pydantic import Field, ValidationError
+from rich.console import Console
+
 from fairlead.platform.config import ConfigError, load
 from fairlead.platform.files import UserError
 from fairlead.platform.knobs import knob_table, knobs
 from fairlead.simulators.settings import Settings, knob
-from pydantic import Field, ValidationError
-from rich.console import Console
 
 
 class Network(Settings):
@@ -34,7 +35,7 @@ class Job(Settings):
     label: str = "run"
     network: Network = Network(width=128)
     scenario: Annotated[Steady | Trace, Field(discriminator="name")] = Steady(load=0.5)
-    weights: dict[str, float] = {}
+    weights: dict[str, float] = Field(default_factory=dict)
     maximum: int | None = None
 
 
@@ -88,7 +89,7 @@ def test_naming_another_type_of_a_section_starts_from_that_types_defaults():
 
 def test_settings_are_immutable():
     with pytest.raises(ValidationError, match="frozen"):
-        Job().seed = 3  # type: ignore[misc]
+        Job().seed = 3
 
 
 def test_unknown_key_names_file_line_and_nearest_key(tmp_path):

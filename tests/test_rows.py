@@ -9,6 +9,7 @@ import stat
 
 import numpy as np
 import pytest
+
 from fairlead.platform.files import UserError, make_folder, write_atomic
 from fairlead.platform.rows import Row, report
 
