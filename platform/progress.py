@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Protocol
 
@@ -22,7 +22,7 @@ def silent(done: float, total: float, what: str, /) -> None:
 
 
 @contextmanager
-def progress_bar(title: str) -> Iterator[Report]:
+def progress_bar(title: str) -> Generator[Report]:
     """A progress bar on stderr while the block runs; silent where stderr is not a terminal.
 
     Stdout stays free for results, so ``--json`` output can be piped while the bar is on screen.

@@ -9,11 +9,12 @@ from typing import Any
 
 import pytest
 import typer
+from typer.testing import CliRunner
+
 from fairlead.platform.cli import bench as bench_cli
 from fairlead.platform.files import UserError
 from fairlead.platform.rows import Row
 from fairlead.simulators.settings import Settings, knob
-from typer.testing import CliRunner
 
 
 class Options(Settings):

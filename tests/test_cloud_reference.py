@@ -9,14 +9,15 @@ from itertools import count
 from math import inf
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from fairlead.simulators.cloud.kernel import (
     Calendar,
     FirstComeFirstServed,
     Job,
     ProcessorSharing,
 )
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 GRID = 0.25
 """Half of all examples lie on this grid, so that arrivals and departures often coincide."""
@@ -160,7 +161,7 @@ def test_an_evicted_queue_is_as_good_as_new(before, gap, after, servers):
 
 def test_a_long_busy_period_keeps_its_precision():
     # Overload: virtual time never restarts, so a rounding error would build up over 10,000 jobs.
-    workload = [(0.8 * i, 1.0 if i % 7 else 0.05) for i in range(10_000)]
+    workload = [(0.7 * i, 1.0 if i % 7 != 3 else 0.05) for i in range(10_000)]
     calendar, _, _, server = station(ProcessorSharing)
     jobs = feed(calendar, server, workload)
     work = sum(service for _, service in workload)

@@ -143,7 +143,7 @@ def test_lindley_confirms_pollaczek_khinchine_with_the_planned_run_length():
     ],
 )
 def test_formulas_refuse_what_has_no_steady_state_or_no_meaning(call):
-    with pytest.raises(ValueError, match="load|scv|positive|equally long"):
+    with pytest.raises(ValueError, match=r"load|scv|positive|equally long"):
         call()
 
 

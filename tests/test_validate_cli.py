@@ -6,18 +6,20 @@ import json
 import sys
 import types
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import pytest
 import typer
+from typer.testing import CliRunner
+
 from fairlead.platform import validation
 from fairlead.platform.cli import validate as validate_cli
 from fairlead.platform.files import UserError
 from fairlead.platform.rows import Row
 from fairlead.platform.validation.suites import Check, Suite, collect, run_checks
 from fairlead.simulators.cloud.errors import DataError
-from typer.testing import CliRunner
 
 
 def square(value: float, expected: float) -> list[Row]:
@@ -112,9 +114,7 @@ def test_rows_do_not_depend_on_the_number_of_workers():
 
 
 def test_an_error_in_a_worker_comes_back_whole_and_names_the_check(tmp_path: Path):
-    from fairlead.platform.validation import suites as module
-
-    check = Check("log of a broken file", partial(module.import_module, "no_such_module_here"))
+    check = Check("log of a broken file", partial(import_module, "no_such_module_here"))
     with pytest.raises(ModuleNotFoundError) as caught:
         run_checks([check, check], workers=2)
     assert any("log of a broken file" in note for note in caught.value.__notes__)

@@ -25,7 +25,7 @@ def lpt_factor(machines: int) -> float:
 
 def makespan_lower_bound(times: Sequence[float], machines: int) -> float:
     """No schedule of independent jobs ends before max(total / machines, longest job)."""
-    return max(sum(times) / machines, max(times))
+    return max(sum(times) / machines, *times)
 
 
 def optimal_makespan(times: Sequence[int], machines: int) -> int:

@@ -89,8 +89,12 @@ def ps_response(*, load: float, size: float) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Split:
-    """An optimal static split: ``flow`` ``[J]`` jobs per second to each server (0 = not used) and
-    the mean ``response`` over all jobs in seconds."""
+    """An optimal static split.
+
+    Attributes:
+        flow: ``[J]`` jobs per second to each server, 0 where it is not used.
+        response: mean response over all jobs, seconds.
+    """
 
     flow: Doubles
     response: float
@@ -134,7 +138,7 @@ def split_response(*, flow: Doubles, service_rates: Sequence[float] | Doubles) -
 
 
 def proportional_split_response(*, arrival_rate: float, service_rates: Sequence[float]) -> float:
-    """Mean response, seconds, when flow is split in proportion to speed: ``J / (sum mu - lambda)``."""
+    """Mean response of a split in proportion to speed, seconds: ``J / (sum mu - lambda)``."""
     total = float(np.sum(service_rates))
     _stable_load(arrival_rate / total)
     return len(service_rates) / (total - arrival_rate)
@@ -154,7 +158,7 @@ def jsq_tail(*, load: float, choices: int, levels: int) -> Doubles:
 
 
 def jsq_response(*, load: float, choices: int, mean: float = 1.0) -> float:
-    """Mean-field mean response under JSQ(d), seconds: ``E[S] sum_k s_k / lambda`` (N to infinity)."""
+    """Mean response under JSQ(d) as N grows, seconds: ``E[S] sum_k s_k / lambda``."""
     _positive(mean=mean, load=load)
     if choices == 1:
         return mean / (1 - _stable_load(load))
@@ -183,8 +187,8 @@ def lindley_waits(interarrivals: Doubles, services: Doubles) -> Doubles:
 def wait_relative_variance(*, load: float, scv: float) -> float:
     """Asymptotic variance of the M/G/1 mean wait, relative to its square, times the job count.
 
-    Heavy-traffic value ``2 (1 + scv) / (1 - rho)^2`` (Whitt 1989): the mean over n jobs has relative
-    variance of about this number / n. For M/M/1 at load .8 it gives 100, the exact figure is 123
+    Heavy-traffic value ``2 (1 + scv) / (1 - rho)^2`` (Whitt 1989): the mean over n jobs has a
+    relative variance of about this number / n. For M/M/1 at load .8 it gives 100, the exact figure is 123
     (D. J. Daley, J. Australian Math. Soc. 8, 1968); use it to plan run lengths, not as an oracle.
     """
     return 2 * (1 + scv) / (1 - _stable_load(load)) ** 2

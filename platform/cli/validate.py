@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
@@ -77,7 +77,7 @@ def validate(
 
 
 @contextmanager
-def _input_errors() -> Iterator[None]:
+def _input_errors() -> Generator[None]:
     """Unusable input files are the user's to repair: their message, not a traceback."""
     from ...simulators.cloud.errors import DataError
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -41,18 +42,21 @@ def half_width(values: Sequence[float], level: float) -> float:
     return quantile * float(np.std(values, ddof=1)) / math.sqrt(len(values))
 
 
-def interval_rows(
-    name: str,
-    values: Sequence[float],
-    unit: str,
-    expected: float,
-    *,
-    level: float = 0.999,
-    narrow: float,
-) -> list[Row]:
-    """The mean against ``expected`` within its own interval, and the interval's relative width."""
-    width = half_width(values, level)
+@dataclass(frozen=True, slots=True)
+class Oracle:
+    """A figure known exactly: what it is, its value, and the level of the interval around it."""
+
+    name: str
+    expected: float
+    unit: str
+    level: float = 0.999
+
+
+def interval_rows(oracle: Oracle, values: Sequence[float], *, narrow: float) -> list[Row]:
+    """The mean of ``values`` against the oracle within its own interval, and that one's width."""
+    name, expected = oracle.name, oracle.expected
+    width = half_width(values, oracle.level)
     return [
-        Row.near(name, float(np.mean(values)), unit, expected, width),
+        Row.near(name, float(np.mean(values)), oracle.unit, expected, width),
         Row.at_most(f"{name}: relative half-width", width / abs(expected), "1", narrow),
     ]
