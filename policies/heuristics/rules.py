@@ -46,7 +46,7 @@ class Reader:
                 self._candidate[column] = spec.candidate_column(column)
 
     def __call__(self, observation: Observation) -> Columns:
-        """The columns in double precision: ``[A, K]`` per candidate column, ``[A, 1]`` per agent."""
+        """The columns in double precision, shapes as in :data:`Columns`."""
         found: dict[str, Doubles] = {
             name: observation.candidates[:, :, index].astype(np.float64)
             for name, index in self._candidate.items()
@@ -154,9 +154,7 @@ class MixedRule:
     def probabilities(self, observation: Observation) -> Doubles:
         """``[A, K]``, rows sum to one; hold has one only where nothing else is legal."""
         legal = legal_nodes(observation)
-        weight = np.where(
-            legal, self._weight(self._read(observation), observation), 0.0
-        )
+        weight = np.where(legal, self._weight(self._read(observation), observation), 0.0)
         total = weight.sum(axis=1, keepdims=True)
         weight = np.where(total > 0.0, weight, legal)
         weight[:, HOLD] = ~legal.any(axis=1)
@@ -167,6 +165,11 @@ class MixedRule:
         cumulative = self.probabilities(observation).cumsum(axis=1)
         draw = rng.random((cumulative.shape[0], 1)) * cumulative[:, -1:]
         return (draw >= cumulative).sum(axis=1).astype(np.int64)
+
+
+def titled(name: str, information: Information) -> str:
+    """The name under which a rule's variant is listed: fresh ones say so."""
+    return f"{name} (fresh)" if information == "fresh" else name
 
 
 def legal_nodes(observation: Observation) -> NDArray[np.bool_]:
@@ -184,9 +187,7 @@ def fixed_order(target: Ints) -> NDArray[np.uint64]:
     return key ^ (key >> np.uint64(31))
 
 
-def _subset(
-    legal: NDArray[np.bool_], size: int, rng: np.random.Generator
-) -> NDArray[np.bool_]:
+def _subset(legal: NDArray[np.bool_], size: int, rng: np.random.Generator) -> NDArray[np.bool_]:
     if size >= legal.shape[1] - 1:
         return legal
     key = np.where(legal, rng.random(legal.shape), 2.0)
