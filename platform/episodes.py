@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import fields
 from time import perf_counter
 from typing import Any
@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..models.interface import AnalyticalModel, Reference, counterfactual_values
-from ..policies.interface import Controller
+from ..models.interface import AnalyticalModel, counterfactual_values
+from ..policies.acting import PolicyActor
+from ..policies.interface import Controller, Effects
 from ..simulators.interface import (
     Choice,
-    Doubles,
     Ints,
     Observation,
     SequentialSimulator,
@@ -29,10 +29,19 @@ ACTION_STREAM = 0xAC7
 """Second entropy word of the action-sampling stream; keeps it apart from the simulator's own."""
 
 Layout = dict[str, tuple[tuple[int, ...], np.dtype[np.generic]]]
+"""Name of an array to its shape and type."""
+
+Provide = Callable[[Layout], Mapping[str, NDArray[Any]]]
+"""Gives room for the arrays of a layout; their content is overwritten."""
+
+_EFFECTS = ("deviation", "weight", "index", "value")
 
 
-def layout(spec: Spec) -> Layout:
+def layout(spec: Spec, *, support: int | None = None) -> Layout:
     """Shape and type of every array of an :class:`Episode` of this simulator.
+
+    With ``support``, the largest number of coordinates that one candidate moves, also those of its
+    :class:`Effects`.
 
     Raises:
         TypeError: the simulator's actions are not choices.
@@ -41,7 +50,7 @@ def layout(spec: Spec) -> Layout:
         raise TypeError(f"roll-outs record choice actions; {spec.domain} offers {spec.action}")
     epochs, agents, candidates = spec.horizon, spec.agents, spec.action.candidates
     single, double = np.dtype(np.float32), np.dtype(np.float64)
-    return {
+    found: Layout = {
         "agent": ((epochs + 1, agents, len(spec.agent_features)), single),
         "candidates": ((epochs, agents, candidates, len(spec.candidate_features)), single),
         "mask": ((epochs, agents, candidates), np.dtype(np.bool_)),
@@ -52,14 +61,26 @@ def layout(spec: Spec) -> Layout:
         "local_reward": ((epochs, agents), double),
         "guidance": ((epochs, agents, candidates), single),
     }
+    if support is not None:
+        found |= {
+            "deviation": ((epochs, spec.state_size), single),
+            "weight": ((epochs, spec.state_size), single),
+            "index": ((epochs, agents, candidates, support), np.dtype(np.int32)),
+            "value": ((epochs, agents, candidates, support), single),
+        }
+    return found
 
 
-def allocate(spec: Spec) -> Episode:
-    """Fresh zeroed arrays for one episode."""
-    arrays: dict[str, Any] = {
-        name: np.zeros(shape, kind) for name, (shape, kind) in layout(spec).items()
-    }
-    return Episode(**arrays)
+def allocate(wanted: Layout) -> dict[str, NDArray[Any]]:
+    """Fresh arrays in ordinary memory."""
+    return {name: np.zeros(shape, kind) for name, (shape, kind) in wanted.items()}
+
+
+def assemble(arrays: Mapping[str, NDArray[Any]]) -> Episode:
+    """The arrays of a layout as an episode."""
+    plain = {name: array for name, array in arrays.items() if name not in _EFFECTS}
+    effects = {name: arrays[name] for name in _EFFECTS if name in arrays}
+    return Episode(**plain, effects=Effects(**effects) if effects else None)
 
 
 class Stage:
@@ -91,8 +112,6 @@ class Stage:
         """
         if isinstance(wanted, Trained):
             if self._actor is None or self._actor[0] is not wanted:
-                from ..policies.acting import PolicyActor
-
                 actor = PolicyActor(
                     self.spec, wanted.arrays, name=wanted.name, stochastic=wanted.stochastic
                 )
@@ -108,19 +127,18 @@ class Stage:
             return offered[wanted.name]
         return wanted
 
-    def play(self, task: Task, into: Episode | None = None) -> Result:
-        """Play ``task``; a recorded one fills ``into`` (fresh arrays by default)."""
-        controller = self.controller(task.controller)
-        if not task.record:
-            return _Play(self, task, controller, None).run()
-        return _Play(self, task, controller, into or allocate(self.spec)).run()
+    def play(self, task: Task, provide: Provide = allocate) -> Result:
+        """Play ``task``; ``provide`` gives room for a recorded one (fresh arrays by default)."""
+        return _Play(self, task, provide).run()
 
 
 class _Play:
     """The state of one episode in progress."""
 
-    def __init__(self, stage: Stage, task: Task, controller: Controller, arrays: Episode | None):
-        self._stage, self._task, self._controller, self._arrays = stage, task, controller, arrays
+    def __init__(self, stage: Stage, task: Task, provide: Provide):
+        self._stage, self._task, self._provide = stage, task, provide
+        self._controller = stage.controller(task.controller)
+        self._arrays: Episode | None = None
         self._rng = np.random.default_rng(np.random.SeedSequence([task.seed, ACTION_STREAM]))
         self._guide = (
             _Guide(stage.model(task.guidance.reference), task.guidance) if task.guidance else None
@@ -132,6 +150,9 @@ class _Play:
     def run(self) -> Result:
         clock = perf_counter()
         observation = self._stage.simulator.reset(self._task.seed)
+        if self._task.record:
+            support = self._guide.support(observation) if self._guide else None
+            self._arrays = assemble(self._provide(layout(self._stage.spec, support=support)))
         self._seconds["simulate"] += perf_counter() - clock
         fresh = self._controller.information == "fresh"
         epoch, terminated = 0, False
@@ -192,7 +213,10 @@ class _Play:
         arrays.active[epoch] = observation.active
         arrays.critic[epoch] = observation.critic
         arrays.actions[epoch] = actions
-        arrays.guidance[epoch] = self._guide.values(observation, actions) if self._guide else 0.0
+        if self._guide:
+            self._guide.record(arrays, epoch, observation, actions)
+        else:
+            arrays.guidance[epoch] = 0.0
 
     def _account(self, epoch: int, step: Step) -> None:
         self._total += step.reward
@@ -204,26 +228,36 @@ class _Play:
 
 
 class _Guide:
-    """Guidance values along an episode, and how far the state was from the reference."""
+    """Guidance along an episode, and how far the state was from the reference."""
 
     def __init__(self, model: AnalyticalModel, guidance: Guidance):
-        self._model, self._form = model, guidance.form
+        self._model, self._guidance = model, guidance
         self._sum, self._count = 0.0, 0
 
-    def values(self, observation: Observation, actions: Ints) -> Doubles:
+    def support(self, observation: Observation) -> int | None:
+        """Room for recorded effects: coordinates per candidate; ``None`` if they are not wanted."""
+        if not self._guidance.effects:
+            return None
+        return self._model.influence(observation).value.shape[2]
+
+    def record(self, arrays: Episode, epoch: int, observation: Observation, actions: Ints) -> None:
         reference = self._model.reference(observation.exogenous)
-        self._sum += _distance(observation, reference)
-        self._count += 1
         influence = self._model.influence(observation)
-        return counterfactual_values(observation, reference, influence, actions, form=self._form)
+        deviation = observation.state - reference.x_ref
+        self._sum += 0.5 * float(reference.weight @ (deviation * deviation))
+        self._count += 1
+        arrays.guidance[epoch] = counterfactual_values(
+            observation, reference, influence, actions, form=self._guidance.form
+        )
+        if arrays.effects is not None:
+            present = (influence.index >= 0) & observation.mask[:, :, None]
+            arrays.effects.deviation[epoch] = deviation
+            arrays.effects.weight[epoch] = reference.weight
+            arrays.effects.index[epoch] = np.where(present, influence.index, -1)
+            arrays.effects.value[epoch] = np.where(present, influence.value, 0.0)
 
     def distance(self) -> float:
         return self._sum / self._count if self._count else float("nan")
-
-
-def _distance(observation: Observation, reference: Reference) -> float:
-    deviation = observation.state - reference.x_ref
-    return 0.5 * float(reference.weight @ (deviation * deviation))
 
 
 def _close(arrays: Episode, epochs: int, last: Observation) -> None:
@@ -234,8 +268,17 @@ def _close(arrays: Episode, epochs: int, last: Observation) -> None:
         getattr(arrays, name)[epochs:] = 0
     arrays.mask[epochs:] = False
     arrays.mask[epochs:, :, 0] = True
+    if arrays.effects is not None:
+        arrays.effects.deviation[epochs:] = 0.0
+        arrays.effects.weight[epochs:] = 0.0
+        arrays.effects.index[epochs:] = -1
+        arrays.effects.value[epochs:] = 0.0
 
 
-def named(episode: Episode) -> Mapping[str, NDArray[np.generic]]:
-    """The arrays of an episode by name, in the order of :func:`layout`."""
-    return {field.name: getattr(episode, field.name) for field in fields(Episode)}
+def named(episode: Episode) -> dict[str, NDArray[Any]]:
+    """The arrays of an episode by name, as in :func:`layout`; the inverse of :func:`assemble`."""
+    plain = {field.name: getattr(episode, field.name) for field in fields(Episode)}
+    del plain["effects"]
+    if episode.effects is not None:
+        plain |= {name: getattr(episode.effects, name) for name in _EFFECTS}
+    return plain

@@ -17,7 +17,7 @@ from typing import Protocol, Self
 
 from ..policies.interface import Controller
 from ..simulators.interface import Spec
-from .episodes import Stage, layout
+from .episodes import Stage
 from .files import UserError
 from .tasks import (
     DomainFactory,
@@ -167,7 +167,6 @@ class ProcessExecutor(_Closing):
             raise ValueError(f"timeout must be above 0 seconds, got {timeout}")
         self._factory, self._count, self._timeout = factory, workers, timeout
         self._spec = factory.simulator().spec
-        self._layout = layout(self._spec)
         self._workers: list[Worker] = []
         self._names = itertools.count()
         self._faults = Faults()
@@ -211,7 +210,7 @@ class ProcessExecutor(_Closing):
                 worker.kill()
 
     def _start(self) -> Worker:
-        return Worker(self._factory, self._layout, name=f"fairlead worker {next(self._names)}")
+        return Worker(self._factory, name=f"fairlead worker {next(self._names)}")
 
     def _assign(self, job: _Job) -> None:
         for worker in self._workers:
@@ -229,6 +228,8 @@ class ProcessExecutor(_Closing):
         for connection in ready:
             worker = busy[connection]  # pyright: ignore[reportArgumentType]
             match worker.receive():
+                case ("segment", dict() as layout):
+                    worker.make_room(layout)
                 case ("attached",):
                     worker.attached()
                 case ("need", int() as key):

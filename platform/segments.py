@@ -14,8 +14,9 @@ from shutil import disk_usage
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from .episodes import Layout, named
+from .episodes import Layout, assemble
 from .files import UserError
 from .tasks import Episode
 
@@ -28,14 +29,14 @@ def size_of(layout: Layout) -> int:
     return max(1, sum(_room(shape, kind) for shape, kind in layout.values()))
 
 
-def view(memory: SharedMemory, layout: Layout) -> Episode:
+def view(memory: SharedMemory, layout: Layout) -> dict[str, NDArray[Any]]:
     """The segment seen as arrays; drop every view before closing the segment."""
-    arrays: dict[str, Any] = {}
+    arrays: dict[str, NDArray[Any]] = {}
     offset = 0
     for name, (shape, kind) in layout.items():
         arrays[name] = np.ndarray(shape, kind, buffer=memory.buf, offset=offset)
         offset += _room(shape, kind)
-    return Episode(**arrays)
+    return arrays
 
 
 class Segment:
@@ -60,9 +61,8 @@ class Segment:
 
     def copy(self) -> Episode:
         """A copy of the arrays as they are now."""
-        seen = named(view(self._memory, self._layout))
-        copies: dict[str, Any] = {name: array.copy() for name, array in seen.items()}
-        return Episode(**copies)
+        seen = view(self._memory, self._layout)
+        return assemble({name: array.copy() for name, array in seen.items()})
 
     def close(self) -> None:
         self.detach()

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel
 
 from ..models.interface import AnalyticalModel
-from ..policies.interface import Controller, PolicyArrays
+from ..policies.interface import Controller, Effects, PolicyArrays
 from ..simulators.interface import Simulator
 from .domains import Domain
 from .files import UserError
@@ -38,10 +38,14 @@ class Heuristic:
 
 @dataclass(frozen=True, slots=True)
 class Guidance:
-    """Ask for counterfactual values: which reference state, and which form of the value."""
+    """Ask for counterfactual values: which reference state, and which form of the value.
+
+    ``effects`` also records how every candidate would have moved the state (joint guidance).
+    """
 
     reference: str
     form: Form = "exact"
+    effects: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +83,7 @@ class Episode:
     reward: NDArray[np.float64]
     local_reward: NDArray[np.float64]
     guidance: NDArray[np.float32]
+    effects: Effects | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,19 +21,22 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.shared_memory import SharedMemory
 from typing import Any
 
+from numpy.typing import NDArray
+
 from ..policies.interface import Controller
 from .episodes import Layout, Stage
 from .segments import Segment, view
-from .tasks import Episode, Factory, Heuristic, Result, Task, Trained
+from .tasks import Factory, Heuristic, Result, Task, Trained
 
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 _PR_SET_PDEATHSIG = 1
 _SENT_APART = Heuristic("sent apart")
 
 Message = tuple[Any, ...]
-"""Parent to worker: ``("segment", name, layout)``, ``("forget",)``, ``("play", index, task, key)``,
-``("controller", controller)``, ``("stop",)``. Worker to parent: ``("attached",)``,
-``("need", key)``, ``("done", index, result)``, ``("failed", index, traceback)``.
+"""Parent to worker: ``("play", index, task, key)``, ``("forget",)``, ``("stop",)``, and the answers
+``("segment", name)`` and ``("controller", controller)``. Worker to parent: ``("segment", layout)``
+and ``("need", key)``, which ask; ``("attached",)``, ``("done", index, result)`` and
+``("failed", index, traceback)``, which report.
 
 A controller may be large, so a worker asks for it: the parent never writes much into the pipe of a
 process that might have stopped reading."""
@@ -42,7 +45,7 @@ process that might have stopped reading."""
 class Worker:
     """One worker process. Starting it returns at once; the first task waits for its imports."""
 
-    def __init__(self, factory: Factory, layout: Layout, *, name: str):
+    def __init__(self, factory: Factory, *, name: str):
         context = multiprocessing.get_context("spawn")
         self.connection, theirs = context.Pipe(duplex=True)
         # The kernel's signal follows the thread that started the worker, so only the main
@@ -54,7 +57,6 @@ class Worker:
         with _one_thread():
             self.process.start()
         theirs.close()
-        self._layout = layout
         self._segment: Segment | None = None
         self.task: int | None = None
         self.deadline = float("inf")
@@ -62,11 +64,14 @@ class Worker:
 
     def assign(self, index: int, task: Task, key: int, *, deadline: float) -> None:
         """Send a task; ``key`` stands for its controller, which the worker asks for when new."""
-        if task.record and self._segment is None:
-            self._segment = Segment(self._layout)
-            self._send(("segment", self._segment.name, self._layout))
         self._send(("play", index, replace(task, controller=_SENT_APART), key))
         self.task, self.deadline = index, deadline
+
+    def make_room(self, layout: Layout) -> None:
+        """Answer a worker that needs shared memory for an episode of this layout."""
+        self._free()
+        self._segment = Segment(layout)
+        self._send(("segment", self._segment.name))
 
     def supply(self, controller: Trained | Heuristic | Controller) -> None:
         """Answer a worker that needs a controller."""
@@ -104,6 +109,9 @@ class Worker:
         self.process.kill()
         self.process.join()
         self.connection.close()
+        self._free()
+
+    def _free(self) -> None:
         if self._segment is not None:
             self._segment.close()
             self._segment = None
@@ -159,25 +167,30 @@ class _Server:
         self._connection, self._factory = connection, factory
         self._stage: Stage | None = None
         self._memory: SharedMemory | None = None
-        self._arrays: Episode | None = None
+        self._layout: Layout = {}
         self._controllers: dict[int, Trained | Heuristic | Controller] = {}
 
     def serve(self) -> None:
         while True:
             match self._connection.recv():
-                case ("segment", str() as name, layout):
-                    self._memory = SharedMemory(name=name)
-                    self._arrays = view(self._memory, layout)
-                    self._connection.send(("attached",))
-                case ("forget",):
-                    self._controllers.clear()
                 case ("play", int() as index, Task() as task, int() as key):
                     self._play(index, replace(task, controller=self._controller(key)))
+                case ("forget",):
+                    self._controllers.clear()
                 case _:
                     break
-        self._arrays = None
-        if self._memory is not None:
-            self._memory.close()
+        self._close()
+
+    def _play(self, index: int, task: Task) -> None:
+        try:
+            if self._stage is None:
+                self._stage = Stage(self._factory)
+            result = self._stage.play(task, self._provide)
+        except Exception:  # noqa: BLE001
+            # The boundary of the process: the parent repeats the episode or raises.
+            self._connection.send(("failed", index, traceback.format_exc()))
+        else:
+            self._connection.send(("done", index, replace(result, episode=None)))
 
     def _controller(self, key: int) -> Trained | Heuristic | Controller:
         if key not in self._controllers:
@@ -185,14 +198,16 @@ class _Server:
             _, self._controllers[key] = self._connection.recv()
         return self._controllers[key]
 
-    def _play(self, index: int, task: Task) -> None:
-        try:
-            if self._stage is None:
-                self._stage = Stage(self._factory)
-            result = self._stage.play(task, self._arrays)
-        except Exception:  # noqa: BLE001
-            # The boundary of the process: the parent repeats the episode or raises.
-            self._stage = None
-            self._connection.send(("failed", index, traceback.format_exc()))
-        else:
-            self._connection.send(("done", index, replace(result, episode=None)))
+    def _provide(self, layout: Layout) -> dict[str, NDArray[Any]]:
+        if self._memory is None or layout != self._layout:
+            self._close()
+            self._connection.send(("segment", layout))
+            _, name = self._connection.recv()
+            self._memory, self._layout = SharedMemory(name=name), layout
+            self._connection.send(("attached",))
+        return view(self._memory, layout)
+
+    def _close(self) -> None:
+        if self._memory is not None:
+            self._memory.close()
+            self._memory = None

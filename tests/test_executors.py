@@ -29,7 +29,7 @@ SHM = Path("/dev/shm")  # noqa: S108
 
 def tasks(count: int, controller=None, *, record: bool = True) -> list[Task]:
     wanted = controller or Heuristic("random")
-    guidance = Guidance("drain") if record else None
+    guidance = Guidance("drain", effects=True) if record else None
     return [Task(100 + i, wanted, record=record, guidance=guidance) for i in range(count)]
 
 
@@ -64,9 +64,13 @@ def gone(pid: int, within: float = 5.0) -> bool:
 
 def test_recorded_arrays_are_what_happened():
     stage = Stage(RingFactory())
-    result = stage.play(Task(3, RandomRule(), record=True, guidance=Guidance("drain")))
+    result = stage.play(
+        Task(3, RandomRule(), record=True, guidance=Guidance("drain", effects=True))
+    )
     episode = result.episode
-    assert {n: (a.shape, a.dtype) for n, a in named(episode).items()} == layout(stage.spec)
+    assert {n: (a.shape, a.dtype) for n, a in named(episode).items()} == layout(
+        stage.spec, support=1
+    )
     assert result.epochs == 20
     assert not result.terminated
     assert result.total == pytest.approx(episode.reward.sum(), abs=1e-12)
