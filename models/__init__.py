@@ -1,0 +1,1 @@
+"""Analytical models: reference states, influence of actions on the state, and bounds."""

@@ -96,12 +96,14 @@ def report(
         sys.stdout.write(document(title, rows, extra=extra))
         sys.stdout.flush()
     else:
-        Console().print(_table(title, rows))
+        console = Console()
+        console.print(Text(title, "bold"), soft_wrap=True)
+        console.print(_table(rows))
     return 1 if any(row.passed is False for row in rows) else 0
 
 
-def _table(title: str, rows: Sequence[Row]) -> Table:
-    table = Table(title=title, title_justify="left", title_style="bold")
+def _table(rows: Sequence[Row]) -> Table:
+    table = Table()
     table.add_column("name", overflow="fold")
     table.add_column("measured", justify="right", overflow="fold")
     table.add_column("unit")

@@ -1,0 +1,1 @@
+"""What decides and what learns: heuristics, networks, and the learning core."""

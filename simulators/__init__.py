@@ -1,0 +1,1 @@
+"""Discrete-event simulators, their scenarios and importers, and conformance checks."""

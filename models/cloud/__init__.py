@@ -1,0 +1,1 @@
+"""Models of job dispatching and batch scheduling."""

@@ -1,0 +1,1 @@
+"""Benches behind ``fairlead bench``: each has ``Options`` and ``run``."""

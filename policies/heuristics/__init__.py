@@ -1,0 +1,1 @@
+"""Decision rules of the field, as baselines and fall-backs."""

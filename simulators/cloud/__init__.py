@@ -1,0 +1,1 @@
+"""Cloud scheduling: machines, jobs, dispatchers and batch queues."""
