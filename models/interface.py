@@ -17,7 +17,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from ..simulators.interface import Doubles, Ints, Observation
+from ..simulators.interface import HOLD, Doubles, Ints, Observation
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,11 +47,17 @@ class Influence:
 
     ``index[a, k, m]`` is a coordinate of x (int64, -1 = padding) and ``value[a, k, m]`` the change
     of that coordinate if agent ``a`` takes candidate ``k``. Hold moves nothing. Shape
-    ``[A, K, M]`` with M the largest support of a candidate.
+    ``[A, K, M]`` with M the largest support of a candidate; a candidate names no coordinate twice.
+
+    ``hold_cost`` ``[A]`` is what one more epoch of waiting costs, in the unit of d. Holding does
+    not move x, but it is not free: it *defers* the same choice by an epoch, so it is worth the best
+    other candidate less this cost. ``None`` where waiting shows in x itself (or costs nothing):
+    hold is then worth 0.
     """
 
     index: Ints
     value: Doubles
+    hold_cost: Doubles | None = None
 
 
 @runtime_checkable
@@ -88,25 +94,51 @@ def counterfactual_values(
     - ``linear``: ``q_i(k) = -(x - x_ref)' W z_i(k)`` at the joint state x (first order, as in
       arXiv 2602.20078's inner-product form).
 
-    Larger is better; hold has q = 0. Returns ``[A, K]`` float64; masked candidates hold 0.
+    Larger is better. Hold has q = 0, or the best other candidate's q less ``hold_cost`` where the
+    influence states one. Returns ``[A, K]`` float64; masked candidates and inactive agents hold 0.
     Only active agents' actions move x.
+
+    Cost: O(A K M), plus O(M) for each candidate that overlaps the agent's own choice.
     """
     if form not in ("exact", "linear"):
         raise ValueError(f"form must be 'exact' or 'linear', got {form!r}")
     agents = np.arange(actions.shape[0])
-    index, value = influence.index, influence.value
-    present = (index >= 0) & observation.mask[:, :, None] & observation.active[:, None, None]
-    value = np.where(present, value, 0.0)
-    index = np.where(present, index, 0)
+    legal = observation.mask & observation.active[:, None]
+    # Padding and masked candidates move some coordinate by nothing.
+    value = influence.value * (legal[:, :, None] & (influence.index >= 0))
+    index = np.maximum(influence.index, 0)
     own_index, own_value = index[agents, actions], value[agents, actions]
     joint = observation.state - reference.x_ref
-    joint = joint + np.bincount(
-        own_index.ravel(), weights=own_value.ravel(), minlength=joint.shape[0]
-    )
-    deviation = joint[index]
+    joint += np.bincount(own_index.ravel(), weights=own_value.ravel(), minlength=joint.shape[0])
+    # Marginal cost of each coordinate; times the influence it is the cost's first-order change.
+    slope = (reference.weight * joint).take(index)
     if form == "exact":
-        # Remove the agent's own chosen effect wherever it overlaps a candidate's support.
-        same = index[:, :, :, None] == own_index[:, None, None, :]
-        deviation = deviation - np.einsum("akmj,aj->akm", same, own_value)
-        deviation = deviation + 0.5 * value
-    return -np.einsum("akm,akm->ak", reference.weight[index] * deviation, value)
+        weight = reference.weight.take(index)
+        slope += 0.5 * weight * value
+        agent, candidate = _overlapping(index, actions)
+        # Remove the agent's own chosen effect where it overlaps a candidate's support.
+        same = index[agent, candidate][:, :, None] == own_index[agent][:, None, :]
+        effect = np.where(same, own_value[agent][:, None, :], 0.0).sum(axis=2)
+        slope[agent, candidate] -= weight[agent, candidate] * effect
+    values = -np.einsum("akm,akm->ak", slope, value)
+    if influence.hold_cost is not None:
+        others = legal[:, HOLD + 1 :]
+        best = np.where(others, values[:, HOLD + 1 :], -np.inf).max(axis=1, initial=-np.inf)
+        values[:, HOLD] = np.where(others.any(axis=1), best - influence.hold_cost, 0.0)
+    return values
+
+
+def _overlapping(index: Ints, actions: NDArray[np.int64]) -> tuple[Ints, Ints]:
+    """(agent, candidate) pairs whose support may meet that of the agent's own choice.
+
+    Supports are compared by the range of their coordinates, which for candidates that are blocks
+    (one node each) leaves little more than the choice itself.
+    """
+    low, high = index[:, :, 0].copy(), index[:, :, 0].copy()
+    for m in range(1, index.shape[2]):  # much faster than a reduction over a short last axis
+        np.minimum(low, index[:, :, m], out=low)
+        np.maximum(high, index[:, :, m], out=high)
+    agents = np.arange(actions.shape[0])
+    own_low, own_high = low[agents, actions, None], high[agents, actions, None]
+    agent, candidate = np.nonzero((low <= own_high) & (own_low <= high))
+    return agent, candidate
