@@ -245,7 +245,16 @@ def test_readmes_link_to_files_that_exist():
     assert broken == []
 
 
-@pytest.mark.slow
+def test_the_example_domain_of_the_readme_passes_the_conformance_check():
+    text = (ROOT / "simulators" / "README.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
+    assert len(blocks) == 2
+    names = {}
+    exec(blocks[0], names)  # noqa: S102 (our own README)
+    assert names["Tills"]().spec.agents == 4
+    exec(blocks[1], names)  # noqa: S102
+
+
 def test_the_wheel_holds_every_module(tmp_path):
     command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation"]
     # Build from a copy: setuptools leaves build/ behind and would package what is stale in it.
