@@ -26,7 +26,8 @@ from typing import NamedTuple
 import numpy as np
 
 from ...simulators.cloud.batch import BatchJobs
-from ...simulators.interface import Doubles, Ints
+from ...simulators.interface import HOLD, Doubles, Ints, Observation, Spec
+from ..interface import Controller, Information
 
 _TINY = 1e-15
 """Keeps UNI finite for n = 1; the published code adds the same number in the same places."""
@@ -100,3 +101,35 @@ UNI_PUBLISHED = BatchRule("UNI as published", uni, True)
 
 RULES = {rule.name: rule for rule in (FCFS, SJF, F1, WFP3, UNI, WFP3_PUBLISHED, UNI_PUBLISHED)}
 """All rules by name."""
+
+
+class RuleController:
+    """Commits to the waiting job with the lowest score; the first to arrive among equal ones."""
+
+    def __init__(self, rule: BatchRule, spec: Spec):
+        self._rule = rule
+        self._columns = [spec.candidate_column(c) for c in ("wait", "submit", "request", "procs")]
+
+    @property
+    def name(self) -> str:
+        return self._rule.name
+
+    @property
+    def information(self) -> Information:
+        return "same"
+
+    def act(self, observation: Observation, rng: np.random.Generator) -> Ints:  # noqa: ARG002
+        """One legal action per agent, ``[A]`` int64."""
+        seen = observation.candidates[:, :, self._columns].astype(np.float64)
+        w, s, r, n = (seen[:, :, column] for column in range(4))
+        legal = observation.mask & observation.active[:, None]
+        legal[:, HOLD] = False
+        r, n = np.where(legal, r, 1.0), np.where(legal, n, 1.0)
+        wait = -1.0 - s if self._rule.fixed else w
+        score = np.where(legal, self._rule.formula(Waiting(wait, s, r, n)), np.inf)
+        return np.where(legal.any(axis=1), score.argmin(axis=1), HOLD).astype(np.int64)
+
+
+def controllers(spec: Spec) -> tuple[Controller, ...]:
+    """All rules as controllers of the batch game with this specification."""
+    return tuple(RuleController(rule, spec) for rule in RULES.values())

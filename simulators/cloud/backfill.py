@@ -20,7 +20,10 @@ BACKFILLS: tuple[Backfill, ...] = get_args(Backfill)
 
 
 class Reservation(NamedTuple):
-    """Earliest start of the committed job by requested times, and what it would leave free then."""
+    """Earliest start of the committed job by requested times, and what it would leave free then.
+
+    All jobs expected to end at the shadow time count as ended.
+    """
 
     shadow: float
     extra: int
@@ -37,10 +40,15 @@ def reserve(need: int, free: int, releases: Iterable[tuple[float, int]]) -> Rese
     Raises:
         ValueError: even with all of them ended the job does not fit.
     """
+    shadow: float | None = None
     for end, processors in releases:
+        if shadow is not None and end > shadow:
+            break
         free += processors
-        if free >= need:
-            return Reservation(end, free - need)
+        if shadow is None and free >= need:
+            shadow = end
+    if shadow is not None:
+        return Reservation(shadow, free - need)
     raise ValueError(f"a job of {need} processors can never start: only {free} can become free")
 
 

@@ -310,8 +310,7 @@ class _Cluster:
             ends = [max(self._expected(other), self.now) for other in self.running]
             releases = sorted(zip(ends, map(self.needs.__getitem__, self.running), strict=True))
             reservation = reserve(self.needs[job], self.free, releases)
-            self.queue.sort(key=self.submit.__getitem__)
-            others = [other for other in self.queue if other != job]
+            others = sorted(other for other in self.queue if other != job)
             self._start_all(backfill_easy, others, reservation)
             self._advance()
 
