@@ -1,0 +1,92 @@
+"""The cloud domain: scheduling jobs on shared machines, as a value."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+from pydantic import BaseModel
+
+from ..models.interface import AnalyticalModel
+from ..policies.interface import Controller
+from ..simulators.cloud.batch_scenario import SwfScenario
+from ..simulators.cloud.fleet import Fleet, resolve
+from ..simulators.cloud.scenario import DispatchScenario, LlmScenario, OpenbScenario
+from ..simulators.interface import Doubles, Simulator
+from .domains import Domain
+
+SCENARIOS: Mapping[str, type[BaseModel]] = {
+    "dispatch": DispatchScenario,
+    "openb": OpenbScenario,
+    "llm": LlmScenario,
+    "swf": SwfScenario,
+}
+
+
+def cloud() -> Domain:
+    """The domain; simulators, models and rules are imported when one is built."""
+    return Domain(
+        name="cloud",
+        scenarios=SCENARIOS,
+        simulator=_simulator,
+        model=_model,
+        heuristics=_heuristics,
+        references=("drain",),
+    )
+
+
+def _simulator(scenario: BaseModel) -> Simulator:
+    if isinstance(scenario, SwfScenario):
+        from ..simulators.cloud.batch_env import BatchSimulator
+
+        return BatchSimulator(scenario)
+    from ..simulators.cloud.dispatch import DispatchSimulator
+
+    return DispatchSimulator(_dispatching(scenario))
+
+
+def _model(scenario: BaseModel, reference: str) -> AnalyticalModel:
+    if isinstance(scenario, SwfScenario):
+        from ..models.cloud.batch_model import BatchModel
+
+        return BatchModel(scenario)
+    from ..models.cloud.dispatch_model import DispatchModel
+
+    return DispatchModel(_dispatching(scenario), reference=reference)
+
+
+def _heuristics(scenario: BaseModel) -> tuple[Controller, ...]:
+    spec = _simulator(scenario).spec
+    if isinstance(scenario, SwfScenario):
+        from ..policies.heuristics.batch import controllers as batch_rules
+
+        return batch_rules(spec)
+    from ..policies.heuristics.dispatch import controllers as dispatch_rules
+
+    known = _dispatching(scenario)
+    fleet = resolve(known)
+    return dispatch_rules(known, spec, nodes=fleet.nodes, weights=_static_split(fleet))
+
+
+def _static_split(fleet: Fleet) -> Doubles:
+    """``[classes, nodes]`` odds of the optimal static split at mean rates.
+
+    It minimises the mean response of the convex delay model. Nodes that do not share their speed
+    have no such model, and beyond capacity it has no solution: there the split balances load.
+    """
+    from ..models.cloud.delay import DelaySolver
+    from ..models.cloud.planning import PlanningSolver
+
+    service = 1.0 / fleet.mean_service.T
+    count = fleet.type_counts.astype(np.float64)
+    plan = PlanningSolver(service).solve(fleet.class_rates, count)
+    flow = plan.flow
+    if fleet.discipline != "exclusive" and plan.rho < 1.0:
+        flow = DelaySolver(service).solve(fleet.class_rates, count).flow
+    return (flow / count)[:, fleet.type_of]
+
+
+def _dispatching(scenario: BaseModel) -> DispatchScenario | OpenbScenario | LlmScenario:
+    if not isinstance(scenario, DispatchScenario | OpenbScenario | LlmScenario):
+        raise TypeError(f"{type(scenario).__name__} is no scenario of the cloud domain")
+    return scenario
