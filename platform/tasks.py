@@ -13,8 +13,7 @@ from pydantic import BaseModel
 from ..models.interface import AnalyticalModel
 from ..policies.interface import Controller, Effects, PolicyArrays
 from ..simulators.interface import Simulator
-from .domains import Domain
-from .files import UserError
+from .registry import find_domain, find_scenario
 
 Form = Literal["exact", "linear"]
 """Form of the guidance value, as in ``models.interface.counterfactual_values``."""
@@ -148,27 +147,13 @@ class DomainFactory:
         Raises:
             UserError: unknown domain or scenario; names the known ones.
         """
-        scenarios = self._domain().scenarios
-        if self.scenario not in scenarios:
-            raise UserError(
-                f"domain {self.domain!r} has no scenario {self.scenario!r}; "
-                f"known: {', '.join(scenarios)}"
-            )
-        return scenarios[self.scenario].model_validate(dict(self.settings))
+        return find_scenario(self.domain, self.scenario).model_validate(dict(self.settings))
 
     def simulator(self) -> Simulator:
-        return self._domain().simulator(self.values())
+        return find_domain(self.domain).simulator(self.values())
 
     def model(self, reference: str) -> AnalyticalModel:
-        return self._domain().model(self.values(), reference)
+        return find_domain(self.domain).model(self.values(), reference)
 
     def heuristics(self) -> tuple[Controller, ...]:
-        return self._domain().heuristics(self.values())
-
-    def _domain(self) -> Domain:
-        from .registry import domains
-
-        known = domains()
-        if self.domain not in known:
-            raise UserError(f"no domain named {self.domain!r}; known: {', '.join(known)}")
-        return known[self.domain]
+        return find_domain(self.domain).heuristics(self.values())

@@ -23,7 +23,7 @@ from rich.text import Text
 
 from ..files import UserError
 
-COMMANDS = ("train", "evaluate", "compare", "validate", "scenario", "bench", "version")
+COMMANDS = ("train", "evaluate", "compare", "bundle", "validate", "scenario", "bench", "version")
 """Modules with a ``register`` function, in the order in which help shows them."""
 
 EXTRAS = ("train", "serve", "dev")

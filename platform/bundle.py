@@ -1,0 +1,302 @@
+"""A bundle: a trained policy as the folder that evaluation and the controller daemon load.
+
+::
+
+    manifest.json         what it is for, how it was trained, digests of every file
+    weights.safetensors   tensors (first axis = parameter group) and each agent's group
+    golden.safetensors    observations, generator seeds, and the decisions on them
+    model.onnx            the same policy for other runtimes
+
+Loading needs neither torch nor onnx. It refuses a bundle that is damaged, holds a number that is
+not finite, or does not decide as it did when it was saved.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.numpy import load as load_tensors
+from safetensors.numpy import save as save_tensors
+
+from ..policies.acting import PolicyActor
+from ..policies.interface import PolicyArrays
+from ..simulators.interface import Choice, Feature, Spec
+from .files import UserError, make_folder, write_atomic
+from .golden import check_golden, make_golden
+from .tasks import DomainFactory, Episode, Trained
+
+FORMAT = 1
+MANIFEST, WEIGHTS, GOLDEN, ONNX = (
+    "manifest.json",
+    "weights.safetensors",
+    "golden.safetensors",
+    "model.onnx",
+)
+_MEMBER = "member"
+_OBSERVED = ("agent_features", "candidate_features", "critic_features")
+
+
+class BundleError(UserError):
+    """A bundle that must not be used; names the file and what is wrong with it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bundle:
+    """A loaded, verified bundle.
+
+    Attributes:
+        folder: where it lies.
+        manifest: the parsed manifest.
+        spec: what the simulator or the live system must look like.
+        arrays: the policy.
+        golden: the golden decisions.
+    """
+
+    folder: Path
+    manifest: Mapping[str, Any]
+    spec: Spec
+    arrays: PolicyArrays
+    golden: Mapping[str, NDArray[Any]]
+
+    @property
+    def name(self) -> str:
+        return str(self.manifest["name"])
+
+    @property
+    def stochastic(self) -> bool:
+        """Whether the policy is to be sampled (as evaluated in training)."""
+        return bool(self.manifest["action"]["stochastic"])
+
+    def actor(self) -> PolicyActor:
+        """The policy as a controller."""
+        return PolicyActor(self.spec, self.arrays, name=self.name, stochastic=self.stochastic)
+
+    def trained(self) -> Trained:
+        """The policy as executors take it."""
+        return Trained(self.arrays, name=self.name, stochastic=self.stochastic)
+
+    def factory(self) -> DomainFactory:
+        """The scenario that the policy was trained on."""
+        scenario = self.manifest["scenario"]
+        return DomainFactory(self.manifest["domain"], scenario["name"], scenario["settings"])
+
+
+@dataclass(frozen=True, slots=True)
+class Contents:
+    """What goes into a new bundle.
+
+    Attributes:
+        name: of the policy, as tables show it.
+        spec: of the simulator it was trained on.
+        arrays: the policy.
+        settings: the scenario's values (JSON-able).
+        provenance: how it was trained (JSON-able).
+        stochastic: sample the policy (else take its best score).
+    """
+
+    name: str
+    spec: Spec
+    arrays: PolicyArrays
+    settings: Mapping[str, Any]
+    provenance: Mapping[str, Any]
+    stochastic: bool = True
+
+
+def save_bundle(folder: Path, contents: Contents, *, episode: Episode, epochs: int) -> Bundle:
+    """Write a bundle (over an older one) and load it again, which verifies it.
+
+    Observations from the first ``epochs`` of the recorded ``episode`` become the golden ones.
+
+    Raises:
+        BundleError: weights that are not finite.
+        UserError: the folder cannot be written.
+    """
+    # The exporter needs onnx, which loading must not.
+    from .onnx_graph import policy_graph
+
+    spec, arrays = contents.spec, contents.arrays
+    _refuse_non_finite(arrays, "the policy to save")
+    actor = PolicyActor(spec, arrays, name=contents.name, stochastic=contents.stochastic)
+    weights = {**arrays.tensors, _MEMBER: np.asarray(arrays.member, np.int64)}
+    files = {
+        WEIGHTS: save_tensors({key: np.ascontiguousarray(value) for key, value in weights.items()}),
+        GOLDEN: save_tensors(make_golden(actor, episode, epochs=epochs)),
+        ONNX: policy_graph(spec, arrays),
+    }
+    noise = " + Gumbel noise" if contents.stochastic else ""
+    manifest: dict[str, Any] = {
+        "format": FORMAT,
+        "name": contents.name,
+        "domain": spec.domain,
+        "scenario": {"name": spec.scenario, "settings": dict(contents.settings)},
+        "spec": spec_to_json(spec),
+        "normaliser": "inside the policy: tensors normaliser.*, applied to raw features",
+        "action": {
+            "kind": "choice",
+            "meaning": "index of the chosen candidate; 0 is hold",
+            "stochastic": contents.stochastic,
+            "rule": f"argmax over legal candidates of score{noise}",
+        },
+        "parameters": int(sum(array.size for array in arrays.tensors.values())),
+        "provenance": dict(contents.provenance),
+        "digests": {key: _digest(data) for key, data in files.items()},
+    }
+    manifest["digest"] = _seal(manifest)
+    text = json.dumps(manifest, indent=1, allow_nan=False) + "\n"
+    return _put_in_place(folder, {**files, MANIFEST: text.encode()})
+
+
+def load_bundle(folder: Path | str) -> Bundle:
+    """Read a bundle and verify digests, finite weights, shapes and golden decisions.
+
+    Raises:
+        BundleError: it is missing, damaged or from a newer version; names the file.
+    """
+    path = Path(folder)
+    manifest = _read_manifest(path)
+    digests = cast("dict[str, str]", manifest["digests"])
+    files = {name: _read(path / name, digests.get(name)) for name in (WEIGHTS, GOLDEN)}
+    for name in digests.keys() - files.keys():
+        _read(path / name, digests[name])
+    try:
+        weights = load_tensors(files[WEIGHTS])
+        golden = load_tensors(files[GOLDEN])
+        member = weights.pop(_MEMBER)
+        spec = spec_from_json(manifest["domain"], manifest["scenario"]["name"], manifest["spec"])
+    except (SafetensorError, KeyError, TypeError, ValueError) as error:
+        raise BundleError(f"{path} is not a bundle of format {FORMAT}: {error!r}") from error
+    bundle = Bundle(path, manifest, spec, PolicyArrays(weights, member), golden)
+    _refuse_non_finite(bundle.arrays, str(path / WEIGHTS))
+    try:
+        actor = bundle.actor()
+    except ValueError as error:
+        raise BundleError(f"{path / WEIGHTS}: {error}") from error
+    differences = check_golden(actor, golden, spec)
+    if differences:
+        raise BundleError(
+            f"{path} does not decide as it did when it was saved: {'; '.join(differences)}"
+        )
+    return bundle
+
+
+def spec_to_json(spec: Spec) -> dict[str, Any]:
+    """The spec without domain and scenario, as JSON-able values; no bound is written as null."""
+    if not isinstance(spec.action, Choice):
+        raise BundleError(f"bundles hold choice policies; {spec.scenario!r} offers {spec.action}")
+    features = {
+        kind: [
+            {**asdict(feature), "low": _bound(feature.low), "high": _bound(feature.high)}
+            for feature in getattr(spec, kind)
+        ]
+        for kind in _OBSERVED
+    }
+    return {
+        "agents": spec.agents,
+        "groups": list(spec.groups),
+        "group_of": [int(group) for group in spec.group_of],
+        **features,
+        "state_size": spec.state_size,
+        "candidates": spec.action.candidates,
+        "horizon": spec.horizon,
+        "dt": spec.dt,
+    }
+
+
+def spec_from_json(domain: str, scenario: str, values: Mapping[str, Any]) -> Spec:
+    """The inverse of :func:`spec_to_json`."""
+    features = {kind: tuple(map(_feature, values[kind])) for kind in _OBSERVED}
+    return Spec(
+        domain=domain,
+        scenario=scenario,
+        agents=values["agents"],
+        groups=tuple(values["groups"]),
+        group_of=np.array(values["group_of"], np.int64),
+        **features,
+        state_size=values["state_size"],
+        action=Choice(values["candidates"]),
+        horizon=values["horizon"],
+        dt=values["dt"],
+    )
+
+
+def _feature(values: Mapping[str, Any]) -> Feature:
+    low = float("-inf") if values["low"] is None else float(values["low"])
+    high = float("inf") if values["high"] is None else float(values["high"])
+    return Feature(values["name"], values["unit"], low, high, values["transform"])
+
+
+def _bound(value: float) -> float | None:
+    return value if np.isfinite(value) else None
+
+
+def _read_manifest(path: Path) -> dict[str, Any]:
+    file = path / MANIFEST
+    try:
+        manifest = json.loads(_read(file, None))
+    except ValueError as error:
+        raise BundleError(f"{file} is damaged: {error}") from error
+    if not isinstance(manifest, dict) or "format" not in manifest:
+        raise BundleError(f"{file} is not the manifest of a bundle")
+    found = cast("dict[str, Any]", manifest)
+    if found["format"] != FORMAT:
+        raise BundleError(f"{file} has format {found['format']}; this version reads {FORMAT}")
+    if found.get("digest") != _seal(found):
+        raise BundleError(f"{file} is damaged: it was changed after it was written")
+    return found
+
+
+def _read(file: Path, digest: str | None) -> bytes:
+    try:
+        data = file.read_bytes()
+    except OSError as error:
+        raise BundleError(f"cannot read {file}: {error.strerror}") from error
+    if digest is not None and _digest(data) != digest:
+        raise BundleError(f"{file} is damaged: its SHA-256 is not the one in {MANIFEST}")
+    return data
+
+
+def _refuse_non_finite(arrays: PolicyArrays, where: str) -> None:
+    for name, tensor in arrays.tensors.items():
+        if not np.isfinite(tensor).all():
+            raise BundleError(f"{where}: tensor {name!r} holds values that are not finite")
+
+
+def _seal(manifest: Mapping[str, Any]) -> str:
+    rest = {key: value for key, value in manifest.items() if key != "digest"}
+    return _digest(json.dumps(rest, sort_keys=True).encode())
+
+
+def _digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def _put_in_place(folder: Path, files: Mapping[str, bytes]) -> Bundle:
+    """Write beside, verify there, then swap: a bundle in place is a bundle that loads."""
+    scratch = folder.with_name(f".{folder.name}.tmp")
+    old = folder.with_name(f".{folder.name}.old")
+    make_folder(folder.parent)
+    try:
+        for leftover in (scratch, old):
+            shutil.rmtree(leftover, ignore_errors=True)
+        make_folder(scratch)
+        for name, data in files.items():
+            write_atomic(scratch / name, data)
+        load_bundle(scratch)
+        if folder.exists():
+            folder.rename(old)
+        scratch.rename(folder)
+    except OSError as error:
+        raise UserError(f"cannot write bundle {folder}: {error.strerror}") from error
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+        shutil.rmtree(old, ignore_errors=True)
+    return load_bundle(folder)
