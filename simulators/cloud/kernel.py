@@ -1,0 +1,353 @@
+"""Event calendar and service stations: SimPy used as an event list with callbacks.
+
+No process per job and no polling. A station has at most one *valid* event in the calendar, its
+next departure, so an arrival or departure costs O(log n) in the jobs of that station and in the
+stations of the system.
+
+Processor sharing runs in *virtual time*: ``dV/dt = 1 / n`` while ``n`` jobs share the station, and
+a job that arrives at virtual time V with full-speed service time tau leaves when the clock V
+reaches ``V + tau``; the order of departures never changes, whoever arrives in between. An arrival
+delays all departures, so the pending event is left alone and re-armed only when it fires too early
+(lazy timer). The timer's due time is recomputed whenever n changes and compared exactly: no
+tolerance, no drift.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from heapq import heappop, heappush
+from math import inf
+from typing import Any
+
+import simpy
+
+
+class Wake:
+    """The lightest event that a SimPy environment accepts: callbacks, no value, never fails."""
+
+    __slots__ = ("callbacks",)
+    _ok = True
+
+    def __init__(self, callbacks: list[Callable[[Any], None]]):
+        self.callbacks: list[Callable[[Any], None]] | None = callbacks
+
+
+class Calendar(simpy.Environment):
+    """A SimPy environment that also schedules at absolute times and runs to a time quickly.
+
+    SimPy processes and events work in it as usual.
+    """
+
+    def at(self, time: float, event: Wake) -> None:
+        """Schedule ``event`` at absolute ``time`` (no rounding through ``now + delay``)."""
+        heappush(self._queue, (time, 1, next(self._eid), event))  # pyright: ignore[reportArgumentType]
+
+    def run_until(self, time: float) -> None:
+        """Process every event up to and including ``time`` and set the clock to ``time``.
+
+        Raises:
+            Exception: whatever an event failed with, as ``simpy.Environment.step`` does.
+        """
+        queue: list[Any] = self._queue
+        pop = heappop
+        while queue and queue[0][0] <= time:
+            self._now, _, _, event = pop(queue)
+            callbacks = event.callbacks
+            event.callbacks = None
+            for callback in callbacks:
+                callback(event)
+            if not event._ok and not hasattr(event, "_defused"):
+                raise event._value
+        if time > self._now and time != inf:
+            self._now = time
+
+
+class Job:
+    """A job in the system; lives from its arrival until its completion record is taken.
+
+    Attributes:
+        owner: dispatcher that it belongs to.
+        kind: index of its class.
+        size: work units.
+        arrival: time of arrival at its dispatcher, s.
+        services: full-speed service time on every node type, s.
+        best: shortest entry of ``services`` among capable types, s.
+        demand: row of the workload's demand table (0 where nodes are not exclusive).
+        estimate: estimated over true size, all that its dispatcher knows of it.
+        node, service: where it runs and its full-speed service time there.
+        placed: time at which it was committed to its node.
+        finish: time of completion.
+        gpus: indices of the GPUs that it occupies (exclusive nodes).
+    """
+
+    __slots__ = (
+        "arrival",
+        "best",
+        "demand",
+        "estimate",
+        "finish",
+        "gpus",
+        "kind",
+        "node",
+        "owner",
+        "placed",
+        "service",
+        "services",
+        "size",
+    )
+
+    def __init__(  # noqa: PLR0913, PLR0917 - built column-wise by map(), positions are faster
+        self,
+        owner: int,
+        kind: int,
+        size: float,
+        arrival: float,
+        services: list[float],
+        best: float,
+        demand: int = 0,
+        estimate: float = 1.0,
+    ):
+        self.owner = owner
+        self.kind = kind
+        self.size = size
+        self.arrival = arrival
+        self.services = services
+        self.best = best
+        self.demand = demand
+        self.estimate = estimate
+        self.node = -1
+        self.service = 0.0
+        self.placed = arrival
+        self.finish = inf
+        self.gpus: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Seat:
+    """What a station shares with its system.
+
+    Attributes:
+        index: the station's place in ``counts``.
+        calendar: event list.
+        counts: jobs present at every station; each keeps its own entry up to date.
+        finished: where completed jobs are appended.
+        serial: numbers that break ties between equal times.
+    """
+
+    index: int
+    calendar: Calendar
+    counts: list[int]
+    finished: list[Job]
+    serial: Iterator[int]
+
+
+class ProcessorSharing:
+    """One server shared equally by all jobs present (egalitarian PS)."""
+
+    __slots__ = (
+        "_armed",
+        "_busy",
+        "_calendar",
+        "_callbacks",
+        "_counts",
+        "_due",
+        "_finished",
+        "_index",
+        "_jobs",
+        "_serial",
+        "_since",
+        "_updated",
+        "_virtual",
+    )
+
+    def __init__(self, seat: Seat):
+        self._index = seat.index
+        self._calendar = seat.calendar
+        self._counts = seat.counts
+        self._finished = seat.finished
+        self._serial = seat.serial
+        self._callbacks: list[Callable[[Any], None]] = [self._fire]
+        self._jobs: list[tuple[float, int, Job]] = []
+        self._virtual = 0.0
+        self._updated = 0.0
+        self._due = inf
+        self._armed = inf
+        self._busy = 0.0
+        self._since = 0.0
+
+    def admit(self, job: Job, service: float) -> None:
+        """Take ``job`` now; it needs ``service`` seconds at full speed."""
+        calendar = self._calendar
+        now = calendar._now  # pyright: ignore[reportPrivateUsage]
+        jobs = self._jobs
+        count = len(jobs)
+        if count:
+            virtual = self._virtual + (now - self._updated) / count
+        else:
+            # Restarting V in every busy period keeps its rounding error bounded.
+            virtual = 0.0
+            self._since = now
+        self._virtual = virtual
+        self._updated = now
+        heappush(jobs, (virtual + service, next(self._serial), job))
+        count += 1
+        self._counts[self._index] = count
+        due = now + (jobs[0][0] - virtual) * count
+        self._due = due
+        if due < self._armed:
+            self._armed = due
+            calendar.at(due, Wake(self._callbacks))
+
+    def _fire(self, _event: Any) -> None:
+        calendar = self._calendar
+        now = calendar._now  # pyright: ignore[reportPrivateUsage]
+        if now != self._armed:
+            return  # overtaken by an earlier departure, or the station was emptied
+        due = self._due
+        if due > now:
+            # Jobs that came in between delayed the departure.
+            self._armed = due
+            calendar.at(due, Wake(self._callbacks))
+            return
+        jobs = self._jobs
+        virtual, _, job = heappop(jobs)
+        self._virtual = virtual
+        self._updated = now
+        count = len(jobs)
+        self._counts[self._index] = count
+        if count:
+            due = now + (jobs[0][0] - virtual) * count
+            self._due = due
+            self._armed = due
+            calendar.at(due, Wake(self._callbacks))
+        else:
+            self._due = inf
+            self._armed = inf
+            self._busy += now - self._since
+        job.finish = now
+        self._finished.append(job)
+
+    def remaining(self) -> list[float]:
+        """Remaining full-speed service time of every job present, s (no particular order)."""
+        jobs = self._jobs
+        if not jobs:
+            return []
+        virtual = self._virtual + (self._calendar.now - self._updated) / len(jobs)
+        return [max(entry[0] - virtual, 0.0) for entry in jobs]
+
+    def busy_time(self) -> float:
+        """Seconds during which the station has served at least one job."""
+        return self._busy + (self._calendar.now - self._since if self._jobs else 0.0)
+
+    def evict(self) -> list[tuple[Job, float]]:
+        """Empty the station (failure): its jobs and their remaining full-speed service times."""
+        left = self.remaining()
+        self._busy = self.busy_time()
+        gone = [(entry[2], rest) for entry, rest in zip(self._jobs, left, strict=True)]
+        self._jobs.clear()
+        self._counts[self._index] = 0
+        self._due = self._armed = inf
+        return gone
+
+
+class FirstComeFirstServed:
+    """``servers`` identical servers in front of one queue, first come first served."""
+
+    __slots__ = (
+        "_armed",
+        "_busy",
+        "_calendar",
+        "_callbacks",
+        "_counts",
+        "_finished",
+        "_index",
+        "_running",
+        "_serial",
+        "_servers",
+        "_since",
+        "_waiting",
+    )
+
+    def __init__(self, seat: Seat, *, servers: int = 1):
+        self._index = seat.index
+        self._calendar = seat.calendar
+        self._counts = seat.counts
+        self._finished = seat.finished
+        self._serial = seat.serial
+        self._servers = servers
+        self._callbacks: list[Callable[[Any], None]] = [self._fire]
+        self._running: list[tuple[float, int, Job]] = []
+        self._waiting: deque[tuple[Job, float]] = deque()
+        self._armed = inf
+        self._busy = 0.0
+        self._since = 0.0
+
+    def admit(self, job: Job, service: float) -> None:
+        """Take ``job`` now; it needs ``service`` seconds of one server."""
+        calendar = self._calendar
+        now = calendar._now  # pyright: ignore[reportPrivateUsage]
+        running = self._running
+        count = len(running)
+        self._counts[self._index] += 1
+        if count == self._servers:
+            self._waiting.append((job, service))
+            return
+        self._busy += count * (now - self._since)
+        self._since = now
+        due = now + service
+        heappush(running, (due, next(self._serial), job))
+        if due < self._armed:
+            self._armed = due
+            calendar.at(due, Wake(self._callbacks))
+
+    def _fire(self, _event: Any) -> None:
+        calendar = self._calendar
+        now = calendar._now  # pyright: ignore[reportPrivateUsage]
+        if now != self._armed:
+            return
+        running = self._running
+        self._busy += len(running) * (now - self._since)
+        self._since = now
+        _, _, job = heappop(running)
+        self._counts[self._index] -= 1
+        if self._waiting:
+            waiting, service = self._waiting.popleft()
+            heappush(running, (now + service, next(self._serial), waiting))
+        if running:
+            due = running[0][0]
+            self._armed = due
+            calendar.at(due, Wake(self._callbacks))
+        else:
+            self._armed = inf
+        job.finish = now
+        self._finished.append(job)
+
+    def remaining(self) -> list[float]:
+        """Remaining full-speed service time of every job present, s (running ones first)."""
+        now = self._calendar.now
+        left = [max(entry[0] - now, 0.0) for entry in self._running]
+        left.extend(service for _, service in self._waiting)
+        return left
+
+    def busy_time(self) -> float:
+        """Mean seconds of service that a server of the station has given."""
+        busy = self._busy + len(self._running) * (self._calendar.now - self._since)
+        return busy / self._servers
+
+    def evict(self) -> list[tuple[Job, float]]:
+        """Empty the station (failure): its jobs and their remaining full-speed service times."""
+        now = self._calendar.now
+        self._busy = self.busy_time() * self._servers
+        self._since = now
+        gone = [(job, max(due - now, 0.0)) for due, _, job in self._running]
+        gone.extend(self._waiting)
+        self._running.clear()
+        self._waiting.clear()
+        self._counts[self._index] = 0
+        self._armed = inf
+        return gone
+
+
+Station = ProcessorSharing | FirstComeFirstServed
