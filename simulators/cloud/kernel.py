@@ -229,6 +229,10 @@ class ProcessorSharing:
         job.finish = now
         self._finished.append(job)
 
+    def present(self) -> list[Job]:
+        """Jobs on the station (no particular order)."""
+        return [entry[2] for entry in self._jobs]
+
     def remaining(self) -> list[float]:
         """Remaining full-speed service time of every job present, s (no particular order)."""
         jobs = self._jobs
@@ -323,6 +327,10 @@ class FirstComeFirstServed:
             self._armed = inf
         job.finish = now
         self._finished.append(job)
+
+    def present(self) -> list[Job]:
+        """Jobs on the station, running ones first."""
+        return [entry[2] for entry in self._running] + [job for job, _ in self._waiting]
 
     def remaining(self) -> list[float]:
         """Remaining full-speed service time of every job present, s (running ones first)."""
