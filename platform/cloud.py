@@ -31,7 +31,7 @@ def cloud() -> Domain:
         simulator=_simulator,
         model=_model,
         heuristics=_heuristics,
-        references=("drain",),
+        references=("drain", "static", "improvement"),
     )
 
 
@@ -49,6 +49,8 @@ def _model(scenario: BaseModel, reference: str) -> AnalyticalModel:
     if isinstance(scenario, SwfScenario):
         from ..models.cloud.batch_model import BatchModel
 
+        if reference != "drain":
+            raise ValueError(f"no reference {reference!r} for 'swf'; known: drain")
         return BatchModel(scenario)
     from ..models.cloud.dispatch_model import DispatchModel
 

@@ -9,7 +9,9 @@ from typing import Any, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
+from rich.box import SIMPLE_HEAD
 from rich.table import Table
+from rich.text import Text
 
 LIMITS = {"ge": "at least", "gt": "above", "le": "at most", "lt": "below"}
 """Names of pydantic's range constraints, and how we say them."""
@@ -42,15 +44,20 @@ def knobs(settings: type[BaseModel] | BaseModel, prefix: str = "") -> list[Knob]
 
 
 def knob_table(settings_type: type[BaseModel] | BaseModel, title: str = "") -> Table:
-    """All knobs as a table: dotted name, default, unit, range (usual and allowed), explanation."""
+    """All knobs as a table: dotted name, default with unit, usual (else allowed) range, effect."""
     values = "default" if isinstance(settings_type, type) else "value"
-    table = Table(title=title or None, title_justify="left", title_style="bold")
-    for column in ("knob", values, "unit", "usual", "allowed", "effect"):
-        table.add_column(column, overflow="fold")
+    table = Table(title=title or None, title_justify="left", title_style="bold", box=SIMPLE_HEAD)
+    table.add_column("knob", no_wrap=True)
+    table.add_column(values, overflow="fold", max_width=18)
+    table.add_column("usual range", overflow="fold", max_width=18)
+    table.add_column("effect", overflow="fold")
     for knob in knobs(settings_type):
-        cells = (knob.name, show_value(knob.value), knob.unit, knob.usual, knob.limits, knob.help)
+        unit = "" if knob.value is None else knob.unit
+        value = f"{show_value(knob.value)} {unit}"
+        span = knob.limits if " | " in knob.limits else knob.usual or knob.limits
+        cells = (knob.name, value, span, knob.help)
         # Brackets are part of TOML values, never rich markup.
-        table.add_row(*(cell.replace("[", r"\[") for cell in cells))
+        table.add_row(*(Text(cell.rstrip()) for cell in cells))
     return table
 
 

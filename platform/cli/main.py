@@ -126,7 +126,9 @@ def _missing_package(error: ModuleNotFoundError) -> str | None:
 def requirements(extra: str) -> set[str]:
     """Names of the packages that an extra of the installed distribution asks for."""
     found: set[str] = set()
-    for line in metadata.requires("fairlead") or ():
+    # A checkout may hold metadata of an older build beside the installed one; read both.
+    installed = metadata.distributions(name="fairlead")
+    for line in (line for distribution in installed for line in distribution.requires or ()):
         name, _, marker = line.partition(";")
         if re.search(rf"extra == ['\"]{extra}['\"]", marker):
             found.add(re.split(r"[\s\[<>=!~(]", name.strip(), maxsplit=1)[0].lower())

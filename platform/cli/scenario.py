@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 from pydantic import BaseModel, ConfigDict, create_model
+from rich.box import SIMPLE
 
 from ..files import UserError
 from ..rows import Row
@@ -33,15 +34,24 @@ def register(app: typer.Typer) -> None:
 
 def list_scenarios(as_json: AsJson = False) -> None:
     """All scenarios of all domains."""
+    from rich.console import Console
+    from rich.table import Table
+
     from ..registry import domains
     from ..rows import report
 
-    rows = [
-        Row.info(f"{domain.name}/{name}", _first_line(kind), "")
+    found = [
+        (domain.name, name, _first_line(kind))
         for domain in domains().values()
         for name, kind in domain.scenarios.items()
     ]
-    raise typer.Exit(report("scenarios", rows, as_json=as_json))
+    if as_json:
+        rows = [Row.info(f"{domain}/{name}", summary, "") for domain, name, summary in found]
+        raise typer.Exit(report("scenarios", rows, as_json=True))
+    table = Table(*("domain", "scenario", "what it is"), box=SIMPLE)
+    for line in found:
+        table.add_row(*line)
+    Console().print(table)
 
 
 def show(
@@ -169,9 +179,8 @@ def _read_scenario(file: Path, overrides: list[str]) -> tuple[str, BaseModel]:
     whole = create_model(
         "ScenarioFile", __config__=ConfigDict(extra="ignore"), scenario=(kind, ...)
     )
-    prefixed = [f"scenario.{override}" for override in overrides]
-    loaded = load(whole, file=file, overrides=prefixed).model_dump()["scenario"]
-    return domain, kind.model_validate(loaded)
+    from_file = load(whole, file=file, overrides=()).model_dump(exclude_unset=True)["scenario"]
+    return domain, load(kind, file=None, overrides=overrides, base=from_file)
 
 
 def _play_one_step(domain_name: str, values: BaseModel) -> list[Row]:
