@@ -1,0 +1,147 @@
+"""Networks as stacked parameters: one batched matrix product serves all parameter groups.
+
+Every weight is ``[G, in, out]`` and every bias ``[G, out]``, float32. The policy is a *candidate
+scorer*: ``score(agent features, candidate features, context)`` gives one logit per candidate. The
+first layer is split into an agent part and a candidate part, so that the agent part is computed
+once per decision instead of once per candidate.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..simulators.interface import Bools, Floats, Ints
+from .normaliser import LIMIT
+
+Parameters = dict[str, Tensor]
+
+
+def stacked_weights(
+    rng: np.random.Generator, groups: int, fan_in: int, fan_out: int, gain: float
+) -> Floats:
+    """Orthogonal initial weights ``[groups, fan_in, fan_out]``, each group drawn by itself."""
+    tall, wide = max(fan_in, fan_out), min(fan_in, fan_out)
+    q, r = np.linalg.qr(rng.standard_normal((groups, tall, wide)))
+    # Making the diagonal of R positive makes Q uniform over orthogonal matrices.
+    q = q * np.sign(np.diagonal(r, axis1=1, axis2=2))[:, None, :]
+    if fan_in < fan_out:
+        q = q.transpose(0, 2, 1)
+    return np.ascontiguousarray(gain * q, dtype=np.float32)
+
+
+def scorer_weights(  # noqa: PLR0913 - the dimensions of a network
+    rng: np.random.Generator,
+    *,
+    groups: int,
+    agent_features: int,
+    candidate_features: int,
+    hidden: tuple[int, ...],
+    context: bool,
+    output_scale: float,
+) -> dict[str, Floats]:
+    """Initial weights of a candidate scorer.
+
+    With ``context`` the agent part also reads the mean normalised features of the legal
+    candidates. The last layer has no bias: a constant cancels in the softmax.
+    """
+    agent_in = agent_features + (candidate_features if context else 0)
+    first = stacked_weights(rng, groups, agent_in + candidate_features, hidden[0], 1.0)
+    weights = {
+        "agent.weight": np.ascontiguousarray(first[:, :agent_in]),
+        "candidate.weight": np.ascontiguousarray(first[:, agent_in:]),
+        "agent.bias": np.zeros((groups, hidden[0]), np.float32),
+    }
+    for layer in range(1, len(hidden)):
+        weights[f"hidden.{layer}.weight"] = stacked_weights(
+            rng, groups, hidden[layer - 1], hidden[layer], 1.0
+        )
+        weights[f"hidden.{layer}.bias"] = np.zeros((groups, hidden[layer]), np.float32)
+    weights["score.weight"] = stacked_weights(rng, groups, hidden[-1], 1, output_scale)
+    return weights
+
+
+def scorer_features(
+    parameters: Parameters, agent: Tensor, candidates: Tensor, mask: Tensor
+) -> Tensor:
+    """Last hidden layer of the candidate scorer.
+
+    Args:
+        parameters: as from :func:`scorer_weights`, on one device.
+        agent: ``[G, B, F]`` normalised.
+        candidates: ``[G, B, K, C]`` normalised.
+        mask: ``[G, B, K]`` bool.
+
+    Returns:
+        ``[G, B * K, H]``.
+    """
+    groups, batch, choices, width = candidates.shape
+    if parameters["agent.weight"].shape[1] > agent.shape[2]:
+        agent = torch.cat([agent, pooled(candidates, mask)], dim=2)
+    own = torch.baddbmm(parameters["agent.bias"].unsqueeze(1), agent, parameters["agent.weight"])
+    flat = candidates.reshape(groups, batch * choices, width)
+    each = torch.bmm(flat, parameters["candidate.weight"])
+    hidden = torch.tanh(each.view(groups, batch, choices, -1) + own.unsqueeze(2))
+    return hidden_layers(parameters, hidden.view(groups, batch * choices, -1))
+
+
+def scores(parameters: Parameters, agent: Tensor, candidates: Tensor, mask: Tensor) -> Tensor:
+    """Logits ``[G, B, K]`` of the candidate scorer; arguments as :func:`scorer_features`."""
+    hidden = scorer_features(parameters, agent, candidates, mask)
+    return torch.bmm(hidden, parameters["score.weight"]).view(mask.shape)
+
+
+def pooled(candidates: Tensor, mask: Tensor) -> Tensor:
+    """Mean of the legal candidates' features: ``[..., K, C]``, ``[..., K]`` to ``[..., C]``."""
+    weight = mask.to(candidates.dtype)
+    total = (candidates * weight.unsqueeze(-1)).sum(dim=-2)
+    return total / weight.sum(dim=-1, keepdim=True)
+
+
+def perceptron_weights(
+    rng: np.random.Generator, *, inputs: int, hidden: tuple[int, ...], outputs: int
+) -> dict[str, Floats]:
+    """Initial weights of a plain tanh network (one group), last layer zero."""
+    widths = (inputs, *hidden)
+    weights: dict[str, Floats] = {}
+    for layer in range(len(hidden)):
+        weights[f"hidden.{layer}.weight"] = stacked_weights(
+            rng, 1, widths[layer], widths[layer + 1], 1.0
+        )
+        weights[f"hidden.{layer}.bias"] = np.zeros((1, widths[layer + 1]), np.float32)
+    weights["output.weight"] = np.zeros((1, hidden[-1], outputs), np.float32)
+    weights["output.bias"] = np.zeros((1, outputs), np.float32)
+    return weights
+
+
+def perceptron(parameters: Parameters, inputs: Tensor) -> Tensor:
+    """Plain tanh network: ``[B, in]`` to ``[B, out]``."""
+    hidden = hidden_layers(parameters, inputs.unsqueeze(0))
+    return torch.baddbmm(
+        parameters["output.bias"].unsqueeze(1), hidden, parameters["output.weight"]
+    ).squeeze(0)
+
+
+def hidden_layers(parameters: Parameters, hidden: Tensor) -> Tensor:
+    """The layers named ``hidden.<n>`` in order, ``[G, B, H]``."""
+    layers = sorted(
+        int(name.split(".")[1])
+        for name in parameters
+        if name.startswith("hidden.") and name.endswith(".weight")
+    )
+    for layer in layers:
+        bias, weight = parameters[f"hidden.{layer}.bias"], parameters[f"hidden.{layer}.weight"]
+        hidden = torch.tanh(torch.baddbmm(bias.unsqueeze(1), hidden, weight))
+    return hidden
+
+
+def normalise(rows: Tensor, logarithmic: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
+    """Torch form of :func:`..normaliser.normalise`, ``[..., F]``."""
+    logs = torch.copysign(torch.log1p(rows.abs()), rows)
+    return ((torch.where(logarithmic, logs, rows) - shift) / scale).clamp(-LIMIT, LIMIT)
+
+
+def to_tensor(array: Floats | Bools | Ints, device: torch.device) -> Tensor:
+    """The array on ``device``; on the CPU a view of the same memory where it may be written to."""
+    return torch.from_numpy(array if array.flags.writeable else array.copy()).to(device)

@@ -1,0 +1,169 @@
+"""PPO on stacked parameters (arXiv 1707.06347), with the DG-PG blend inside the surrogate.
+
+One call of :meth:`Ppo.improve` moves a block of parameter groups at once; groups do not interact
+except through the data. IPPO and MAPPO are one block of all groups. HAPPO (arXiv 2109.11251,
+section 4.2) calls it block after block; each later block's advantage is multiplied by the compound
+ratio of the blocks before it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from .distributions import entropy, kl, log_probability, masked_log_softmax
+from .experience import Experience, Minibatch, Pass
+from .guidance import Blend, clipped_surrogate, expected_surrogate, guidance_advantage
+from .networks import Parameters, scores
+from .optimiser import StackedAdam
+from .settings import LearnerConfig
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Parameter groups that move together.
+
+    ``groups`` ``[g]`` are their numbers, ``parameters`` ``[g, ...]`` and ``adam`` their own copies;
+    ``factor`` ``[E, T]`` is the compound ratio M of the agents that moved before (None: 1).
+    """
+
+    groups: Tensor
+    parameters: Parameters
+    adam: StackedAdam
+    factor: Tensor | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PpoStatistics:
+    """Of one block; each ``[g]``, averaged over the minibatches in which the group still moved."""
+
+    loss: Tensor
+    entropy: Tensor
+    kl: Tensor
+    clip_fraction: Tensor
+    ratio_max: Tensor
+    grad_norm: Tensor
+    steps: Tensor
+    first_ratio_error: Tensor
+
+
+def policy_log_probabilities(parameters: Parameters, batch: Minibatch) -> Tensor:
+    """Masked log-softmax of the candidate scorer, ``[g, b, K]``."""
+    logits = scores(parameters, batch.agent, batch.candidates, batch.mask)
+    return masked_log_softmax(logits, batch.mask)
+
+
+@dataclass(frozen=True, slots=True)
+class Ppo:
+    """The surrogate of one roll-out and how to climb it.
+
+    ``advantages`` are normalised A^J, ``[E, T]`` or ``[E, T, A]``; ``blend`` is the guidance (None:
+    the same numbers as ``alpha = 0``, without the work).
+    """
+
+    experience: Experience
+    advantages: Tensor
+    blend: Blend | None
+    config: LearnerConfig
+
+    def surrogate(
+        self, batch: Minibatch, old: Tensor, new: Tensor, factor: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """Clipped surrogate with the guidance blended in, and ratios of the taken actions.
+
+        ``old`` and ``new`` are log-probabilities ``[g, b, K]``; returns ``[g]`` and ``[g, b]``.
+        """
+        clip = self.config.clip
+        ratio = (log_probability(new, batch.actions) - log_probability(old, batch.actions)).exp()
+        advantage = self.experience.spread(self.advantages, batch.index)
+        if factor is not None:
+            advantage = advantage * self.experience.spread(factor, batch.index)
+        if self.blend is None:
+            return batch.mean(clipped_surrogate(ratio, advantage, clip)), ratio
+        advantage = self.blend.of_return[batch.groups].unsqueeze(1) * advantage
+        weight = self.blend.of_guidance[batch.groups]
+        guidance = self.blend.values(batch, new.detach())
+        guided = guidance_advantage(old, guidance, batch.mask)
+        if self.blend.estimator == "sampled":
+            advantage = advantage + weight.unsqueeze(1) * log_probability(guided, batch.actions)
+            return batch.mean(clipped_surrogate(ratio, advantage, clip)), ratio
+        limit = clip if self.blend.clip else None
+        expected = batch.mean(expected_surrogate(old, new, guided, batch.mask, limit))
+        return batch.mean(clipped_surrogate(ratio, advantage, clip)) + weight * expected, ratio
+
+    def improve(self, block: Block, passes: list[Pass]) -> PpoStatistics:
+        """Move the block's parameters in place by Adam over the minibatches of ``passes``.
+
+        Old log-probabilities come from a frozen copy of the parameters through the same operations
+        on the same minibatch, so that the first ratio is exactly 1. A group stops once its exact
+        KL exceeds ``target_kl``; that is decided on the device. Once per pass the host asks whether
+        all groups have stopped; nothing else leaves the device.
+        """
+        config, parameters = self.config, block.parameters
+        frozen = {name: value.clone() for name, value in parameters.items()}
+        stopped = torch.zeros(block.groups.numel(), dtype=torch.bool, device=block.groups.device)
+        rows: list[Tensor] = []
+        for number, one_pass in enumerate(passes):
+            if number > 0 and bool(stopped.all()):
+                break
+            for index, real in one_pass:
+                batch = self.experience.minibatch(index, real, block.groups)
+                with torch.no_grad():
+                    old = policy_log_probabilities(frozen, batch)
+                leaves = {
+                    name: value.detach().requires_grad_() for name, value in parameters.items()
+                }
+                new = policy_log_probabilities(leaves, batch)
+                gain, ratio = self.surrogate(batch, old, new, block.factor)
+                spread = batch.mean(entropy(new, batch.mask))
+                loss = -gain - config.entropy * spread
+                divergence = batch.mean(kl(old, new, batch.mask)).detach()
+                stopped = stopped | (divergence > config.target_kl)
+                live = ~stopped & (batch.weight.sum(dim=1) > 0.0)
+                gradients = torch.autograd.grad(loss.sum(), list(leaves.values()))
+                norm = block.adam.step(
+                    parameters, gradients, live=live, max_norm=config.max_grad_norm
+                )
+                off = (ratio.detach() - 1.0).abs() * batch.weight
+                clipped = batch.mean((off > config.clip).to(norm.dtype))
+                largest = (ratio.detach() * batch.weight).amax(dim=1)
+                row = [loss.detach(), spread.detach(), divergence, clipped, largest, norm]
+                rows.append(torch.stack([*row, live.to(norm.dtype), off.amax(dim=1)]))
+        return _statistics(torch.stack(rows))
+
+    @torch.no_grad()
+    def log_ratio(self, old: Parameters, block: Block, everything: Pass) -> Tensor:
+        """Sum over the block's agents of ``log pi_new(a) - log pi_old(a)``, ``[E, T]`` float64.
+
+        ``everything`` lists all decisions of the block's groups; agents with nothing to decide add
+        0, that is a ratio of 1.
+        """
+        shape = (self.experience.episodes, self.experience.epochs)
+        total = torch.zeros(shape, dtype=torch.float64, device=block.groups.device).view(-1)
+        for index, real in everything:
+            batch = self.experience.minibatch(index, real, block.groups)
+            after = policy_log_probabilities(block.parameters, batch)
+            before = policy_log_probabilities(old, batch)
+            change = log_probability(after, batch.actions) - log_probability(before, batch.actions)
+            epoch = torch.div(batch.index, self.experience.agents, rounding_mode="floor")
+            total.index_add_(0, epoch.reshape(-1), (change * batch.weight).double().reshape(-1))
+        return total.view(shape)
+
+
+def _statistics(rows: Tensor) -> PpoStatistics:
+    """``rows`` ``[minibatches, 8, g]`` to means over the minibatches where a group was live."""
+    live = rows[:, 6]
+    steps = live.sum(dim=0)
+    mean = (rows[:, :6] * live.unsqueeze(1)).sum(dim=0) / steps.clamp_min(1.0)
+    return PpoStatistics(
+        loss=mean[0],
+        entropy=mean[1],
+        kl=rows[:, 2].amax(dim=0),
+        clip_fraction=mean[3],
+        ratio_max=rows[:, 4].amax(dim=0),
+        grad_norm=mean[5],
+        steps=steps,
+        first_ratio_error=rows[0, 7],
+    )
