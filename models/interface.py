@@ -115,7 +115,8 @@ def counterfactual_values(
     if form == "exact":
         weight = reference.weight.take(index)
         slope += 0.5 * weight * value
-        agent, candidate = _overlapping(index, actions)
+        moving = legal & np.any(own_value != 0.0, axis=1, keepdims=True)
+        agent, candidate = np.nonzero(moving & _overlap(index, actions))
         # Remove the agent's own chosen effect where it overlaps a candidate's support.
         same = index[agent, candidate][:, :, None] == own_index[agent][:, None, :]
         effect = np.where(same, own_value[agent][:, None, :], 0.0).sum(axis=2)
@@ -128,8 +129,8 @@ def counterfactual_values(
     return values
 
 
-def _overlapping(index: Ints, actions: NDArray[np.int64]) -> tuple[Ints, Ints]:
-    """(agent, candidate) pairs whose support may meet that of the agent's own choice.
+def _overlap(index: Ints, actions: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Whether a candidate's support may meet that of the agent's own choice, ``[A, K]``.
 
     Supports are compared by the range of their coordinates, which for candidates that are blocks
     (one node each) leaves little more than the choice itself.
@@ -139,6 +140,4 @@ def _overlapping(index: Ints, actions: NDArray[np.int64]) -> tuple[Ints, Ints]:
         np.minimum(low, index[:, :, m], out=low)
         np.maximum(high, index[:, :, m], out=high)
     agents = np.arange(actions.shape[0])
-    own_low, own_high = low[agents, actions, None], high[agents, actions, None]
-    agent, candidate = np.nonzero((low <= own_high) & (own_low <= high))
-    return agent, candidate
+    return (low <= high[agents, actions, None]) & (low[agents, actions, None] <= high)
