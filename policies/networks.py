@@ -8,6 +8,8 @@ once per decision instead of once per candidate.
 
 from __future__ import annotations
 
+from typing import Any, cast
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -82,7 +84,7 @@ def scorer_features(
     own = torch.baddbmm(parameters["agent.bias"].unsqueeze(1), agent, parameters["agent.weight"])
     flat = candidates.reshape(groups, batch * choices, width)
     each = torch.bmm(flat, parameters["candidate.weight"])
-    hidden = torch.tanh(each.view(groups, batch, choices, -1) + own.unsqueeze(2))
+    hidden = tanh(each.view(groups, batch, choices, -1) + own.unsqueeze(2))
     return hidden_layers(parameters, hidden.view(groups, batch * choices, -1))
 
 
@@ -90,6 +92,34 @@ def scores(parameters: Parameters, agent: Tensor, candidates: Tensor, mask: Tens
     """Logits ``[G, B, K]`` of the candidate scorer; arguments as :func:`scorer_features`."""
     hidden = scorer_features(parameters, agent, candidates, mask)
     return torch.bmm(hidden, parameters["score.weight"]).view(mask.shape)
+
+
+class _Tanh(torch.autograd.Function):
+    """``tanh x = 2 sigmoid(2 x) - 1`` in one buffer.
+
+    On CPUs torch's sigmoid is over ten times faster than its tanh, which otherwise takes most of
+    an update. The backward is made of plain operations, so it can be differentiated again.
+    """
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(x: Tensor) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
+        return (2.0 * x).sigmoid_().mul_(2.0).sub_(1.0)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor], output: Tensor) -> None:  # noqa: ARG004
+        ctx.save_for_backward(output)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:  # pyright: ignore
+        (y,) = ctx.saved_tensors
+        return gradient * (1.0 - y * y)
+
+
+def tanh(x: Tensor) -> Tensor:
+    """Hyperbolic tangent, elementwise."""
+    return cast(Tensor, _Tanh.apply(x))
 
 
 def pooled(candidates: Tensor, mask: Tensor) -> Tensor:
@@ -132,7 +162,7 @@ def hidden_layers(parameters: Parameters, hidden: Tensor) -> Tensor:
     )
     for layer in layers:
         bias, weight = parameters[f"hidden.{layer}.bias"], parameters[f"hidden.{layer}.weight"]
-        hidden = torch.tanh(torch.baddbmm(bias.unsqueeze(1), hidden, weight))
+        hidden = tanh(torch.baddbmm(bias.unsqueeze(1), hidden, weight))
     return hidden
 
 
