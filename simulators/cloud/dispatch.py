@@ -12,15 +12,16 @@ from ..interface import Choice, Chooser, Doubles, Ints, Observation, Spec, Step
 from ..streams import Streams
 from .candidates import CandidateSampler
 from .cluster import Cluster
+from .episode import BACKGROUND, open_workload, prefill
 from .exclusive import shares
 from .features import Features, Heads
 from .fleet import Fleet, resolve
 from .kernel import Job
 from .live import LiveNodes
 from .metrics import Accounts, Epoch, EpochCost
-from .scenario import DispatchScenario, Scenario
+from .scenario import DispatchScenario, OpenbScenario, Scenario
 from .snapshot import Observer, Snapshot, influence, profile_edges
-from .workload import Batch, Workload, open_workload
+from .workload import Batch, Workload
 
 WINDOW = 16
 """Epochs whose arrivals are drawn together."""
@@ -117,6 +118,8 @@ class DispatchSimulator:
             rng=streams.generator("candidates"),
         )
         self._order = streams.generator("order")
+        if isinstance(scenario, OpenbScenario):
+            prefill(fleet, scenario.prefill, self._cluster, streams)
         self._observer = Observer(
             cluster=self._cluster, smoothing=1.0 - float(np.exp(-1.0 / scenario.ewma))
         )
@@ -148,11 +151,13 @@ class DispatchSimulator:
                 self._accounts.conflicts += 1
                 continue
             cluster.place(queues[agent].popleft(), node)
+        self._rotate(np.flatnonzero((chosen == 0) & self._last.active))
         return self._advance()
 
     def step_fresh(self, choose: Chooser) -> Step:
         """Like ``step``, agent after agent in a seeded order, each seeing the true present."""
         self._running()
+        held: list[int] = []
         live = LiveNodes(self._snapshots[-1])
         state = self._last.state.copy()
         for agent in self._order.permutation(np.flatnonzero(self._last.active)).tolist():
@@ -161,11 +166,13 @@ class DispatchSimulator:
             if not 0 <= action < seen.mask.shape[1] or not seen.mask[0, action]:
                 raise ValueError(f"agent {agent} chose illegal candidate {action}")
             if action == 0:
+                held.append(agent)
                 continue
             node = int(seen.target[0, action])
             job = self._queues[agent].popleft()
             self._cluster.place(job, node)
             self._refresh(live, state, node, job.service)
+        self._rotate(np.array(held, dtype=np.int64))
         return self._advance()
 
     def metrics(self) -> dict[str, float]:
@@ -173,6 +180,12 @@ class DispatchSimulator:
         if self._epoch < 0:
             raise RuntimeError("reset the simulator before asking for metrics")
         return self._accounts.metrics()
+
+    def _finished(self) -> list[Job]:
+        done = self._cluster.take_finished()
+        if self._exclusive:
+            return [job for job in done if job.owner != BACKGROUND]
+        return done
 
     def _running(self) -> None:
         if self._epoch < 0:
@@ -200,7 +213,13 @@ class DispatchSimulator:
         return chosen
 
     def _take_back(self, job: Job) -> None:
-        self._queues[job.owner].appendleft(job)
+        if job.owner != BACKGROUND:
+            self._queues[job.owner].appendleft(job)
+
+    def _rotate(self, held: Ints) -> None:
+        if self.scenario.rotate:
+            for agent in held.tolist():
+                self._queues[agent].rotate(-1)
 
     def _advance(self) -> Step:
         self._epoch += 1
@@ -213,7 +232,7 @@ class DispatchSimulator:
             end=end,
             owner=owner,
             arrival=arrival,
-            finished=self._cluster.take_finished(),
+            finished=self._finished(),
             busy=self._observer.busy,
             down=self._cluster.down_times(),
             fragmentation=float(snapshot.fragmentation.sum()) / 1000.0,

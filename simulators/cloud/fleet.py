@@ -25,7 +25,7 @@ class Fleet:
         group_of: ``[A]`` group of each dispatcher.
         mix: ``[G, C]`` share of each class in a group's arrivals.
         mean_service: ``[T, C]`` mean full-speed service time, s (``inf``: the type cannot serve
-            the class).
+            the class); with exclusive allocation times the share of the node that a job holds.
         rate: mean arrivals over all dispatchers, jobs/s; every dispatcher has ``rate / A``.
         load: offered work over capacity, episode mean.
         dt: seconds per decision epoch.

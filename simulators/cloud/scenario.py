@@ -55,6 +55,9 @@ class CloudScenario(Settings):
     sampled: int = knob(
         8, "candidate nodes sampled per decision (all, if no more are capable)", usual="2..32", ge=1
     )
+    rotate: bool = knob(
+        False, "a job that its dispatcher holds goes behind the dispatcher's other waiting jobs"
+    )
     estimate_error: float = knob(
         0.0, "spread of job size estimates (standard deviation of the log)", usual="0..1", ge=0
     )
@@ -90,16 +93,32 @@ class OpenbScenario(CloudScenario):
     agents: int = knob(24, "dispatchers", usual="8..100", ge=1)
     data: str | None = knob(None, "folder with the openb CSV files (none: FAIRLEAD_DATA)")
     nodes: int | None = knob(
-        200, "GPU nodes, sub-sampled with the list's type mix (none: all)", usual="50..1213", ge=1
+        200, "nodes, sub-sampled with the list's mix of types (none: all)", usual="50..1523", ge=1
     )
     load: float = knob(0.95, "offered GPU time over GPU capacity", usual="0.8..1.1", gt=0, lt=2)
+    arrivals_per_epoch: float = knob(
+        0.35,
+        "mean arrivals per dispatcher and epoch; sets the epoch's length",
+        usual="0.2..0.5",
+        gt=0,
+    )
     sampled: int = knob(16, "candidate nodes sampled per decision", usual="8..32", ge=1)
+    rotate: bool = knob(
+        True, "a job that its dispatcher holds goes behind the dispatcher's other waiting jobs"
+    )
     duration_cap: float = knob(
-        7200.0,
+        1800.0,
         "longest run time of a pod; longer ones are cut",
         unit="s",
-        usual="3600..86400",
+        usual="600..86400",
         gt=0,
+    )
+    prefill: float = knob(
+        0.9,
+        "share of the GPUs that pods of the list hold at the start",
+        usual="0..0.9",
+        ge=0,
+        lt=1,
     )
     slowdown_floor: float = knob(
         10.0, "shortest service time in the bounded slowdown", unit="s", gt=0

@@ -12,7 +12,6 @@ from ..streams import Streams
 from .arrivals import ArrivalPattern, RateShape
 from .fleet import Fleet
 from .kernel import Job
-from .scenario import DispatchScenario, Scenario
 from .sizes import SizeLaw
 
 
@@ -72,10 +71,10 @@ class Workload(Protocol):
 
 
 class JobLaw(Protocol):
-    """Attributes of jobs given their classes."""
+    """Attributes of jobs given their classes and tenant groups."""
 
-    def attributes(self, kind: Ints) -> tuple[Doubles, Doubles, Doubles, Ints]:
-        """``(size, services, best, demand)`` of jobs of these classes."""
+    def attributes(self, kind: Ints, group: Ints) -> tuple[Doubles, Doubles, Doubles, Ints]:
+        """``(size, services, best, demand)`` of jobs of these classes and groups."""
         ...
 
 
@@ -108,7 +107,8 @@ class SpeedLaw:
         self._fastest = seconds.min(axis=0)
         self._rng = rng
 
-    def attributes(self, kind: Ints) -> tuple[Doubles, Doubles, Doubles, Ints]:
+    def attributes(self, kind: Ints, group: Ints) -> tuple[Doubles, Doubles, Doubles, Ints]:
+        del group
         size = self._size.sample(self._rng, kind.shape[0])
         services = size[:, None] * self._seconds[kind]
         return size, services, size * self._fastest[kind], np.zeros_like(kind)
@@ -137,6 +137,7 @@ class PatternWorkload:
         self._law = law
         self._estimates = estimates
         self._members = [np.flatnonzero(fleet.group_of == g) for g in range(len(fleet.groups))]
+        self._group_of = fleet.group_of
         self._rates = fleet.group_rates
         self._mix = np.cumsum(fleet.mix, axis=1)
 
@@ -157,10 +158,12 @@ class PatternWorkload:
         time = np.concatenate(times)
         order = np.argsort(time, kind="stable")
         kind = np.concatenate(kinds)[order]
-        size, services, best, demand = self._law.attributes(kind)
+        owner = np.concatenate(owners)[order]
+        group = self._group_of[owner]
+        size, services, best, demand = self._law.attributes(kind, group)
         return Batch(
             time=time[order],
-            owner=np.concatenate(owners)[order],
+            owner=owner,
             kind=kind,
             size=size,
             services=services,
@@ -174,18 +177,3 @@ class PatternWorkload:
 
     def day(self, time: float) -> tuple[float, float]:
         return self._shape.day(time)
-
-
-def open_workload(scenario: Scenario, fleet: Fleet, streams: Streams) -> Workload:
-    """The workload of one episode of ``scenario``."""
-    estimates = Estimates(spread=scenario.estimate_error, streams=streams)
-    if isinstance(scenario, DispatchScenario):
-        law = SpeedLaw(
-            size=scenario.size,
-            seconds=fleet.mean_service / scenario.size.mean,
-            rng=streams.generator("sizes"),
-        )
-        return PatternWorkload(
-            fleet=fleet, pattern=scenario.pattern, law=law, estimates=estimates, streams=streams
-        )
-    raise ValueError(scenario.name)
