@@ -1,9 +1,9 @@
 """How much of a node's free GPU capacity the usual pods cannot use.
 
 Fragmentation of Weng et al., "Beware of Fragmentation: Scheduling GPU-Sharing Workloads with
-Fragmentation Gradient Descent" (USENIX ATC 2023), section 4: for a pod kind m the fragment of node n
-is the free GPU capacity that m cannot use there; the fragmentation F(n) is its expectation over the
-*typical* pods of a workload. FGD sends a pod to the node whose F grows least.
+Fragmentation Gradient Descent" (USENIX ATC 2023), section 4: for a pod kind m the fragment of node
+n is the free GPU capacity that m cannot use there; the fragmentation F(n) is its expectation over
+the *typical* pods of a workload. FGD sends a pod to the node whose F grows least.
 
 All capacities are integers (milli), so F is computed exactly: sums of integers below 2**53 and one
 division at the end. Results do not depend on the order of summation.
@@ -93,9 +93,7 @@ class Fragmentation:
         self._accepts = typical.accepts[needs_gpu].T
         self._open = bool(self._accepts.all())
         self._weight = typical.count[needs_gpu].astype(np.float64)
-        self._share, self._share_of = np.unique(
-            typical.gpu_milli[needs_gpu], return_inverse=True
-        )
+        self._share, self._share_of = np.unique(typical.gpu_milli[needs_gpu], return_inverse=True)
         self.total = int(typical.count.sum())
         self.typical = typical
 
@@ -121,16 +119,73 @@ class Fragmentation:
             parts = [slice(start, start + _CHUNK) for start in cuts]
             results = [self.weighted(cpu_left[p], gpu_left[p], model[p]) for p in parts]
             return np.concatenate(results)
-        free = gpu_left.sum(axis=1)
-        fits = gpu_left[:, None, :] >= self._share[None, :, None]
+        fits = gpu_left[:, None, :] >= self._share[:, None]
         devices = np.count_nonzero(fits, axis=2)
-        usable = np.where(fits, gpu_left[:, None, :], 0).sum(axis=2)
-        hosts = devices[:, self._share_of] >= self._gpus
-        hosts &= cpu_left[:, None] >= self._cpu
+        usable = (fits * gpu_left[:, None, :]).sum(axis=2)
+        roomy = self._roomy(cpu_left, model)
+        return self._expected(gpu_left.sum(axis=1), devices, usable, roomy)
+
+    def weighted_after_share(
+        self,
+        cpu_left: NDArray[np.integer],
+        gpu_left: NDArray[np.integer],
+        model: Ints,
+        share: int,
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64], Doubles]:
+        """Weighted fragmentation after taking ``share`` milli from one device, for each choice.
+
+        Devices of a row with equal remainders lead to the same state; only the first of them is
+        returned, and none that has less than ``share`` left.
+
+        Args:
+            cpu_left: ``[rows]`` free CPU *after* the placement.
+            gpu_left: ``[rows, devices]`` free milli before it.
+            model: ``[rows]`` GPU models.
+            share: milli to take.
+
+        Returns:
+            ``row``, ``device`` and ``weighted`` fragmentation, ``[choices]`` each, by rising row
+            and device.
+        """
+        row, device = np.nonzero((gpu_left >= share) & first_of_equals(gpu_left))
+        before = gpu_left[row, device][:, None]
+        after = before - share
+        fits = gpu_left[:, None, :] >= self._share[:, None]
+        devices = np.count_nonzero(fits, axis=2)[row]
+        usable = (fits * gpu_left[:, None, :]).sum(axis=2)[row]
+        fitted, fit = before >= self._share, after >= self._share
+        devices = devices - fitted + fit
+        usable = usable - before * fitted + after * fit
+        free = gpu_left.sum(axis=1)[row] - share
+        roomy = self._roomy(cpu_left, model)[row]
+        return row, device, self._expected(free, devices, usable, roomy)
+
+    def _roomy(self, cpu_left: NDArray[np.integer], model: Ints) -> Bools:
+        """``[rows, kinds]``: CPU and GPU model suffice."""
+        roomy = cpu_left[:, None] >= self._cpu
         if not self._open:
-            hosts &= self._accepts[model] & (model >= 0)[:, None]
-        used = np.where(hosts, usable[:, self._share_of], 0)
-        return free.astype(np.float64) * self.total - used @ self._weight
+            roomy &= self._accepts[model] & (model >= 0)[:, None]
+        return roomy
+
+    def _expected(
+        self,
+        free: NDArray[np.integer],
+        devices: NDArray[np.integer],
+        usable: NDArray[np.integer],
+        roomy: Bools,
+    ) -> Doubles:
+        hosts = roomy & (devices[:, self._share_of] >= self._gpus)
+        used = hosts * usable[:, self._share_of]
+        return free.astype(np.float64) * self.total - used.astype(np.float64) @ self._weight
+
+
+def first_of_equals(values: NDArray[np.integer]) -> Bools:
+    """``[rows, columns]``: whether no earlier column of the row holds the same value."""
+    first = np.ones(values.shape, dtype=np.bool_)
+    for column in range(1, values.shape[1]):
+        same = values[:, :column] == values[:, column, None]
+        first[:, column] = ~same.any(axis=1)
+    return first
 
 
 def place(

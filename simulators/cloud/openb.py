@@ -15,12 +15,8 @@ from ..interface import Bools, Doubles, Ints
 from .tables import Table, read_table
 
 NODE_COLUMNS = ("sn", "cpu_milli", "memory_mib", "gpu", "model")
-POD_COLUMNS = (
-    "name",
-    "cpu_milli",
-    "memory_mib",
-    "num_gpu",
-    "gpu_milli",
+POD_COLUMNS = ("name", "cpu_milli", "memory_mib", "num_gpu", "gpu_milli")
+POD_OPTIONAL = (
     "gpu_spec",
     "qos",
     "pod_phase",
@@ -28,6 +24,8 @@ POD_COLUMNS = (
     "deletion_time",
     "scheduled_time",
 )
+"""Columns that some of the published pod lists lack."""
+
 GPU_MILLI = 1000
 """Thousandths of one whole GPU."""
 
@@ -66,9 +64,9 @@ class OpenbPods:
         gpus: ``[pods]`` GPUs wanted (0 for CPU-only pods).
         gpu_milli: ``[pods]`` wanted on each of them, 1..1000 (0 for CPU-only pods).
         gpu_spec: accepted GPU models, separated by ``|``; empty if any will do.
-        qos, phase: quality of service and last phase, as in the file.
-        created, deleted: ``[pods]`` seconds.
-        scheduled: ``[pods]`` seconds, NaN if the pod never was.
+        qos, phase: quality of service and last phase; empty if the file has no such column.
+        created, deleted: ``[pods]`` seconds; NaN if the file has no such column.
+        scheduled: ``[pods]`` seconds, NaN if the pod never was, or the file has no such column.
     """
 
     name: tuple[str, ...]
@@ -122,10 +120,7 @@ def read_openb_nodes(path: str | Path) -> OpenbNodes:
             table.fail(int(row), "model", "a GPU model is expected on a node with GPUs")
     models = tuple(sorted({labels[row] for row in np.flatnonzero(gpus > 0)}))
     position = {label: index for index, label in enumerate(models)}
-    model = [
-        position[label] if count else -1
-        for label, count in zip(labels, gpus, strict=True)
-    ]
+    model = [position[label] if count else -1 for label, count in zip(labels, gpus, strict=True)]
     return OpenbNodes(
         name=name,
         cpu_milli=table.integers("cpu_milli", low=1),
@@ -143,20 +138,16 @@ def read_openb_pods(path: str | Path) -> OpenbPods:
         DataError: missing column or value, no number, a GPU share outside 1..1000, a share of
             several GPUs, deletion before creation, or a name twice.
     """
-    table = read_table(path, POD_COLUMNS)
+    table = read_table(path, POD_COLUMNS, POD_OPTIONAL)
     name = table.text("name", required=True)
     _unique(table, "name", name)
     gpus = table.integers("num_gpu")
     milli = table.integers("gpu_milli", high=GPU_MILLI)
-    _first(
-        table, "gpu_milli", (gpus > 0) & (milli == 0), "1 to 1000 is expected with GPUs"
-    )
-    _first(
-        table, "gpu_milli", (gpus > 1) & (milli < GPU_MILLI), "1000 with several GPUs"
-    )
-    created = table.numbers("creation_time")
-    deleted = table.numbers("deletion_time")
-    scheduled = table.numbers("scheduled_time", empty=np.nan)
+    _first(table, "gpu_milli", (gpus > 0) & (milli == 0), "1 to 1000 is expected with GPUs")
+    _first(table, "gpu_milli", (gpus > 1) & (milli < GPU_MILLI), "1000 with several GPUs")
+    created = _times(table, "creation_time")
+    deleted = _times(table, "deletion_time")
+    scheduled = _times(table, "scheduled_time", empty=np.nan)
     _first(table, "deletion_time", deleted < created, "not before creation_time")
     _first(table, "scheduled_time", scheduled < created, "not before creation_time")
     return OpenbPods(
@@ -165,13 +156,23 @@ def read_openb_pods(path: str | Path) -> OpenbPods:
         memory_mib=table.integers("memory_mib"),
         gpus=gpus,
         gpu_milli=np.where(gpus > 0, milli, 0),
-        gpu_spec=table.text("gpu_spec"),
-        qos=table.text("qos"),
-        phase=table.text("pod_phase"),
+        gpu_spec=_words(table, "gpu_spec"),
+        qos=_words(table, "qos"),
+        phase=_words(table, "pod_phase"),
         created=created,
         deleted=deleted,
         scheduled=scheduled,
     )
+
+
+def _times(table: Table, column: str, *, empty: float | None = None) -> Doubles:
+    if column not in table.columns:
+        return np.full(table.rows, np.nan)
+    return table.numbers(column, empty=empty)
+
+
+def _words(table: Table, column: str) -> tuple[str, ...]:
+    return table.text(column) if column in table.columns else ("",) * table.rows
 
 
 def _first(table: Table, column: str, wrong: Bools, accepted: str) -> None:
