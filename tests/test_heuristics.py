@@ -120,12 +120,12 @@ def test_rankings_by_hand(name):
 
 def test_the_list_names_every_rule_in_both_variants():
     plain = [rule.name for rule in dispatch.controllers(Knobs(), spec_of(PLAIN), nodes=3)]
-    assert len(plain) == len(set(plain)) == 18
+    assert len(plain) == len(set(plain)) == 20
     assert {name.removesuffix(" (fresh)") for name in plain} == {
         "random", "round-robin", "jsq", "sed", "power-of-two", "least-work-left",
-        "interpreted", "softmax-sed", "greedy-reference",
+        "interpreted", "interpreted-reference", "softmax-sed", "greedy-reference",
     }  # fmt: skip
-    assert sum(name.endswith(" (fresh)") for name in plain) == 9
+    assert sum(name.endswith(" (fresh)") for name in plain) == 10
     vector = rules(spec_of(PLAIN + VECTOR))
     assert {"best-fit", "worst-fit", "fgd", "drf", "tetris", "weighted-random"} <= vector.keys()
     assert "greedy-reference" not in vector  # the columns describe draining shared nodes
@@ -233,38 +233,52 @@ def test_weighted_random_follows_the_odds_of_the_job_class():
 
 
 def test_water_filling_by_hand():
-    # Delays 0, 2, 9 (jobs 0, 2, 3; service 2, 1, 3) and 2 jobs to pour. The first node alone
-    # would rise to 4; with the second: level (2 + 0 + 2) / (1/2 + 1) = 8/3, below 9.
+    # Costs 0, 2, 9 with slopes 2, 1, 3 and 2 jobs to pour. The first candidate alone would rise
+    # to 4; with the second: level (2 + 0 / 2 + 2 / 1) / (1/2 + 1) = 8/3, below 9.
     share = stale.water_filling(
-        np.array([[0.0, 2.0, 3.0]]), np.array([[2.0, 1.0, 3.0]]), np.array([[2.0]])
+        np.array([[0.0, 2.0, 9.0]]), np.array([[2.0, 1.0, 3.0]]), np.array([[2.0]])
     )
     assert share[0] == pytest.approx([4 / 3, 2 / 3, 0.0])
 
 
-def test_water_filling_levels_every_node_it_touches():
+def test_water_filling_levels_every_candidate_it_touches():
     rng = np.random.default_rng(0)
-    jobs = rng.integers(0, 9, (200, 8)).astype(float)
-    service = rng.uniform(0.2, 5.0, (200, 8))
-    service[rng.random((200, 8)) < 0.3] = np.inf
-    service[:, 0] = 1.0
+    cost, slope = rng.uniform(0.0, 20.0, (200, 8)), rng.uniform(0.2, 5.0, (200, 8))
+    cost[rng.random((200, 8)) < 0.3] = np.inf
+    cost[:, 0] = 7.0
     arrivals = rng.uniform(0.01, 30.0, (200, 1))
-    share = stale.water_filling(jobs, service, arrivals)
+    share = stale.water_filling(cost, slope, arrivals)
     assert share.sum(axis=1) == pytest.approx(arrivals[:, 0])
-    assert (share[np.isinf(service)] == 0.0).all()
-    with np.errstate(invalid="ignore"):
-        after = np.where(np.isinf(service), np.nan, (jobs + share) * service)
-    level = np.nanmax(np.where(share > 1e-12, after, np.nan), axis=1, keepdims=True)
+    assert (share[np.isinf(cost)] == 0.0).all()
+    after = cost + share * slope
     touched = share > 1e-9
-    assert after[touched] == pytest.approx(np.broadcast_to(level, after.shape)[touched])
-    dry = ~touched & np.isfinite(service)
-    assert (after[dry] >= np.broadcast_to(level, after.shape)[dry] - 1e-9).all()
+    level = np.broadcast_to(
+        np.where(touched, after, -np.inf).max(axis=1, keepdims=True), after.shape
+    )
+    assert after[touched] == pytest.approx(level[touched])
+    assert (after[~touched] >= level[~touched] - 1e-9).all()
 
 
 def test_interpreted_load_pours_what_the_snapshot_hides():
-    # Two epochs hidden, 2 dispatchers * 0.75 jobs / 3 nodes, at the mean load: 1 job per node,
-    # 3 in all. Delays 0, 2, 9 as above: level (3 + 2) / 1.5 = 10/3; shares 5/3 and 4/3.
+    # Half of one epoch's arrivals at the mean load, 2 dispatchers * 0.75 jobs / 3 nodes: 1/4 job
+    # per node, 3/4 in all. Delays of the next job 2, 3, 12; slopes 2, 1, 3: level
+    # (3/4 + 1 + 3) / (3/2) = 19/6; shares 7/12 and 1/6 of 3/4.
     spec = spec_of(PLAIN)
-    seen = observe(spec, {"jobs": [[0.0, 2.0, 3.0]] * 2, "service": [[2.0, 1.0, 3.0]] * 2})
+    seen = observe(
+        spec,
+        {
+            "jobs": [[0.0, 2.0, 3.0]] * 2,
+            "service": [[2.0, 1.0, 3.0]] * 2,
+            "overlap": [[1.0, 0.5, 3.0]] * 2,
+        },
+    )
+    found = rules(spec)["interpreted"].probabilities(seen)
+    assert found[0] == pytest.approx([0.0, 7 / 9, 2 / 9, 0.0])
+    # Marginal drain costs 4, 2, 9 with the same slopes: only the second is below the level 2.75.
+    found = rules(spec)["interpreted-reference"].probabilities(seen)
+    assert found[0].tolist() == [0.0, 0.0, 1.0, 0.0]
+    # Twice the load pours twice as much: level (3/2 + 1 + 3) / (3/2) = 11/3.
+    seen.agent[:, 0] = 1.0
     found = rules(spec)["interpreted"].probabilities(seen)
     assert found[0] == pytest.approx([0.0, 5 / 9, 4 / 9, 0.0])
     # Nothing is hidden from the fresh variant: all on the shortest delay.

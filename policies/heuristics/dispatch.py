@@ -18,7 +18,7 @@ from ...simulators.interface import Doubles, Ints, Observation, Spec
 from ..interface import Controller, Information
 from .rules import Columns, MixedRule, Score, ScoreRule, Tie, legal_nodes, titled
 from .scores import best_fit, drain_cost, fragmentation_descent, shortest_delay, work_left
-from .stale import interpreted, softmax_sed
+from .stale import UNSEEN, interpreted, softmax_sed
 
 
 def random_choice(spec: Spec, information: Information = "same") -> Controller:
@@ -161,13 +161,23 @@ def _rules(
             probes=probes,
         )
 
-    # Jobs placed per node and epoch at the mean load; a snapshot of age n hides the decisions of
-    # n epochs and of this one. Fresh information hides nothing but the job itself.
+    # Net arrivals per node since the snapshot. Even a snapshot of this very epoch hides what the
+    # others decide now; fresh information hides nothing but the job itself.
     per_epoch = scenario.agents * scenario.arrivals_per_epoch / nodes
-    epochs = scenario.snapshot_age + 1 if information == "same" else 0
+    epochs = UNSEEN * max(scenario.snapshot_age, 0.5) if information == "same" else 0.0
 
     def hidden(columns: Columns) -> Doubles:
         return epochs * per_epoch * columns["agent.load"] / scenario.load
+
+    def interpret(name: str, columns: tuple[str, ...], cost: Score) -> Controller:
+        return interpreted(
+            name=name,
+            spec=spec,
+            columns=(*columns, "agent.load"),
+            cost=cost,
+            hidden=hidden,
+            information=information,
+        )
 
     found = [random_choice(spec, information), RoundRobin(information)]
     if weights is not None:
@@ -177,11 +187,15 @@ def _rules(
         rank("sed", ("jobs", "service"), shortest_delay),
         rank("power-of-two", ("jobs", "service"), shortest_delay, probes=2),
         rank("least-work-left", ("work", "service"), work_left),
-        interpreted(spec, hidden, ("agent.load",), information),
+        interpret("interpreted", ("jobs",), shortest_delay),
         softmax_sed(spec, information=information),
     ]
     if not any(feature.name == EXCLUSIVE for feature in spec.candidate_features):
-        return [*found, rank("greedy-reference", ("service", "overlap"), drain_cost)]
+        return [
+            *found,
+            rank("greedy-reference", ("service", "overlap"), drain_cost),
+            interpret("interpreted-reference", ("overlap",), drain_cost),
+        ]
     left = ("cpu_left", "gpu_left")
     return [
         *found,
