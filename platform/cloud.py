@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
 
 import numpy as np
 from pydantic import BaseModel
@@ -14,6 +15,8 @@ from ..simulators.cloud.fleet import Fleet, resolve
 from ..simulators.cloud.scenario import DispatchScenario, LlmScenario, OpenbScenario
 from ..simulators.interface import Doubles, Simulator
 from .domains import Domain
+
+Dispatching = DispatchScenario | OpenbScenario | LlmScenario
 
 SCENARIOS: Mapping[str, type[BaseModel]] = {
     "dispatch": DispatchScenario,
@@ -70,6 +73,8 @@ def _heuristics(scenario: BaseModel) -> tuple[Controller, ...]:
     return dispatch_rules(known, spec, nodes=fleet.nodes, weights=_static_split(fleet))
 
 
+# Workers look up a heuristic afresh for every episode.
+@lru_cache(maxsize=8)
 def _static_split(fleet: Fleet) -> Doubles:
     """``[classes, nodes]`` odds of the optimal static split at mean rates.
 
@@ -88,7 +93,16 @@ def _static_split(fleet: Fleet) -> Doubles:
     return (flow / count)[:, fleet.type_of]
 
 
-def _dispatching(scenario: BaseModel) -> DispatchScenario | OpenbScenario | LlmScenario:
-    if not isinstance(scenario, DispatchScenario | OpenbScenario | LlmScenario):
+@lru_cache(maxsize=8)
+def _bound(scenario: BaseModel) -> float | None:
+    if isinstance(scenario, SwfScenario):
+        return None
+    from ..models.cloud.episode_bound import episode_bound
+
+    return episode_bound(_dispatching(scenario)).mean_response
+
+
+def _dispatching(scenario: BaseModel) -> Dispatching:
+    if not isinstance(scenario, Dispatching):
         raise TypeError(f"{type(scenario).__name__} is no scenario of the cloud domain")
     return scenario

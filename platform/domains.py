@@ -12,6 +12,11 @@ from ..policies.interface import Controller
 from ..simulators.interface import Simulator
 
 
+def unbounded(_: BaseModel) -> float | None:
+    """No lower bound is known."""
+    return None
+
+
 @dataclass(frozen=True, slots=True)
 class Domain:
     """One domain of control.
@@ -24,6 +29,8 @@ class Domain:
         model: builds the analytical model of a scenario; ``reference`` picks which one.
         heuristics: same-information and fresh baselines of a scenario.
         references: names of the reference states that the model offers, the default first.
+        bound: proven lower bound on what an episode costs in the mean over seeds (minus the
+            return), whatever the policy; ``None`` for scenarios without one.
     """
 
     name: str
@@ -32,3 +39,4 @@ class Domain:
     model: Callable[[BaseModel, str], AnalyticalModel]
     heuristics: Callable[[BaseModel], tuple[Controller, ...]]
     references: tuple[str, ...]
+    bound: Callable[[BaseModel], float | None] = unbounded
