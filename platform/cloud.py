@@ -11,7 +11,7 @@ from pydantic import BaseModel
 from ..models.interface import AnalyticalModel
 from ..policies.interface import Controller
 from ..simulators.cloud.batch_scenario import SwfScenario
-from ..simulators.cloud.fleet import Fleet, resolve
+from ..simulators.cloud.fleet import resolve
 from ..simulators.cloud.scenario import DispatchScenario, LlmScenario, OpenbScenario
 from ..simulators.interface import Doubles, Simulator
 from .domains import Domain
@@ -35,6 +35,7 @@ def cloud() -> Domain:
         model=_model,
         heuristics=_heuristics,
         references=("drain", "static", "improvement"),
+        bound=_bound,
     )
 
 
@@ -69,13 +70,14 @@ def _heuristics(scenario: BaseModel) -> tuple[Controller, ...]:
     from ..policies.heuristics.dispatch import controllers as dispatch_rules
 
     known = _dispatching(scenario)
-    fleet = resolve(known)
-    return dispatch_rules(known, spec, nodes=fleet.nodes, weights=_static_split(fleet))
+    # Frozen settings have a hash, which the type checker does not see.
+    split = _static_split(known)  # pyright: ignore[reportArgumentType]
+    return dispatch_rules(known, spec, nodes=split.shape[1], weights=split)
 
 
 # Workers look up a heuristic afresh for every episode.
 @lru_cache(maxsize=8)
-def _static_split(fleet: Fleet) -> Doubles:
+def _static_split(scenario: Dispatching) -> Doubles:
     """``[classes, nodes]`` odds of the optimal static split at mean rates.
 
     It minimises the mean response of the convex delay model. Nodes that do not share their speed
@@ -84,6 +86,7 @@ def _static_split(fleet: Fleet) -> Doubles:
     from ..models.cloud.delay import DelaySolver
     from ..models.cloud.planning import PlanningSolver
 
+    fleet = resolve(scenario)
     service = 1.0 / fleet.mean_service.T
     count = fleet.type_counts.astype(np.float64)
     plan = PlanningSolver(service).solve(fleet.class_rates, count)
@@ -93,7 +96,6 @@ def _static_split(fleet: Fleet) -> Doubles:
     return (flow / count)[:, fleet.type_of]
 
 
-@lru_cache(maxsize=8)
 def _bound(scenario: BaseModel) -> float | None:
     if isinstance(scenario, SwfScenario):
         return None
