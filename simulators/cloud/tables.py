@@ -7,7 +7,7 @@ import gzip
 import math
 import os
 import zlib
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +15,7 @@ from typing import TextIO
 
 import numpy as np
 
-from ..interface import Doubles, Ints
+from ..interface import Bools, Doubles, Ints
 from .errors import DataError
 
 ENVIRONMENT = "FAIRLEAD_DATA"
@@ -66,13 +66,11 @@ def locate(name: str, data: str | Path | None = None) -> Path:
             if candidate.is_file():
                 return candidate
     searched = " and ".join(str(folder) for folder in folders)
-    raise DataError(
-        name, accepted=f"no such file in {searched}; {_REMEDY} that holds it"
-    )
+    raise DataError(name, accepted=f"no such file in {searched}; {_REMEDY} that holds it")
 
 
 @contextmanager
-def open_text(path: str | Path) -> Iterator[TextIO]:
+def open_text(path: str | Path) -> Generator[TextIO]:
     """Open a text file for reading; files that start with the gzip magic are decompressed.
 
     Raises:
@@ -84,24 +82,16 @@ def open_text(path: str | Path) -> Iterator[TextIO]:
         with path.open("rb") as probe:
             compressed = probe.read(2) == b"\x1f\x8b"
         if path.suffix == ".gz" and not compressed:
-            raise DataError(
-                path, accepted="not a gzip stream although its name ends in .gz"
-            )
+            raise DataError(path, accepted="not a gzip stream although its name ends in .gz")
         opener = gzip.open if compressed else open
         with opener(path, "rt", encoding="utf-8-sig", newline="") as stream:
             yield stream
     except UnicodeDecodeError as error:
-        raise DataError(
-            path, accepted=f"text in UTF-8 is expected ({error.reason})"
-        ) from error
+        raise DataError(path, accepted=f"text in UTF-8 is expected ({error.reason})") from error
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise DataError(
-            path, accepted=f"damaged or truncated gzip stream ({error})"
-        ) from error
+        raise DataError(path, accepted=f"damaged or truncated gzip stream ({error})") from error
     except OSError as error:
-        raise DataError(
-            path, accepted=f"cannot be read ({error.strerror or error})"
-        ) from error
+        raise DataError(path, accepted=f"cannot be read ({error.strerror or error})") from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,25 +120,21 @@ class Table:
         return cells
 
     def integers(
-        self,
-        column: str,
-        *,
-        low: int = 0,
-        high: int | None = None,
-        empty: int | None = None,
+        self, column: str, *, low: int = 0, high: int | None = None, empty: int | None = None
     ) -> Ints:
         """Whole numbers in ``low..high``; ``empty`` is the value of an empty cell, if allowed."""
-        values = np.empty(self.rows, dtype=np.int64)
+        accepted = f"a whole number {_range(low, high)} is expected"
+        values = np.full(self.rows, 0 if empty is None else empty, dtype=np.int64)
+        blank = np.zeros(self.rows, dtype=np.bool_)
         for row, cell in enumerate(self.columns[column]):
+            if empty is not None and not cell.strip():
+                blank[row] = True
+                continue
             try:
-                values[row] = (
-                    empty if empty is not None and not cell.strip() else whole(cell)
-                )
+                values[row] = whole(cell)
             except (ValueError, OverflowError):
-                self.fail(
-                    row, column, f"a whole number {_range(low, high)} is expected"
-                )
-        self._check(values, column, low, high, empty, "a whole number")
+                self.fail(row, column, accepted)
+        self._reject(column, accepted, ~blank & _outside(values, low, high))
         return values
 
     def numbers(
@@ -160,48 +146,29 @@ class Table:
         empty: float | None = None,
     ) -> Doubles:
         """Finite numbers in ``low..high``; ``empty`` is the value of an empty cell, if allowed."""
-        values = np.empty(self.rows, dtype=np.float64)
+        accepted = f"a finite number {_range(low, high)} is expected"
+        values = np.full(self.rows, 0.0 if empty is None else empty, dtype=np.float64)
+        blank = np.zeros(self.rows, dtype=np.bool_)
         for row, cell in enumerate(self.columns[column]):
+            if empty is not None and not cell.strip():
+                blank[row] = True
+                continue
             try:
-                values[row] = (
-                    empty if empty is not None and not cell.strip() else finite(cell)
-                )
+                values[row] = finite(cell)
             except ValueError:
-                self.fail(
-                    row, column, f"a finite number {_range(low, high)} is expected"
-                )
-        self._check(values, column, low, high, empty, "a finite number")
+                self.fail(row, column, accepted)
+        self._reject(column, accepted, ~blank & _outside(values, low, high))
         return values
 
     def fail(self, row: int, column: str, accepted: str) -> None:
         """Raise the ``DataError`` of one cell."""
         cell = self.columns[column][row]
         line = int(self.lines[row])
-        raise DataError(
-            self.file, line=line, field=column, value=cell, accepted=accepted
-        )
+        raise DataError(self.file, line=line, field=column, value=cell, accepted=accepted)
 
-    def _check(
-        self,
-        values: Ints | Doubles,
-        column: str,
-        low: float,
-        high: float | None,
-        empty: float | None,
-        kind: str,
-    ) -> None:
-        wrong = values < low
-        if high is not None:
-            wrong |= values > high
-        if empty is not None:
-            blank = np.array(
-                [not cell.strip() for cell in self.columns[column]], dtype=bool
-            )
-            wrong &= ~blank
+    def _reject(self, column: str, accepted: str, wrong: Bools) -> None:
         if wrong.any():
-            self.fail(
-                int(np.argmax(wrong)), column, f"{kind} {_range(low, high)} is expected"
-            )
+            self.fail(int(np.argmax(wrong)), column, accepted)
 
 
 def read_table(
@@ -225,9 +192,7 @@ def read_table(
                 if name not in header:
                     found = ", ".join(header)
                     accepted = "this column is required in the header line"
-                    raise DataError(
-                        path, line=1, field=name, value=found, accepted=accepted
-                    )
+                    raise DataError(path, line=1, field=name, value=found, accepted=accepted)
             wanted = [name for name in (*required, *optional) if name in header]
             cells: list[list[str]] = [[] for _ in wanted]
             sources = [header.index(name) for name in wanted]
@@ -235,13 +200,9 @@ def read_table(
                 if not row:
                     continue
                 if len(row) != len(header):
-                    accepted = (
-                        f"{len(header)} cells are expected, as in the header line"
-                    )
+                    accepted = f"{len(header)} cells are expected, as in the header line"
                     value = f"{len(row)} cells: {','.join(row)}"
-                    raise DataError(
-                        path, line=reader.line_num, value=value, accepted=accepted
-                    )
+                    raise DataError(path, line=reader.line_num, value=value, accepted=accepted)
                 lines.append(reader.line_num)
                 for column, source in zip(cells, sources, strict=True):
                     column.append(row[source])
@@ -249,11 +210,20 @@ def read_table(
             accepted = f"not valid CSV ({error})"
             raise DataError(path, line=reader.line_num, accepted=accepted) from error
     if not lines:
-        raise DataError(
-            path, line=1, accepted="no rows; a header line and rows are expected"
-        )
+        raise DataError(path, line=1, accepted="no rows; a header line and rows are expected")
     columns = dict(zip(wanted, cells, strict=True))
     return Table(file=path, columns=columns, lines=np.array(lines, dtype=np.int64))
+
+
+def has_columns(path: str | Path, columns: tuple[str, ...]) -> bool:
+    """Whether the header line of a CSV file names all of ``columns``.
+
+    Raises:
+        DataError: not readable as text.
+    """
+    with open_text(path) as stream:
+        header = next(csv.reader(stream), [])
+    return set(columns) <= {name.strip() for name in header}
 
 
 def whole(text: str) -> int:
@@ -269,6 +239,10 @@ def finite(text: str) -> float:
     if "_" in text or not math.isfinite(value):
         raise ValueError(text)
     return value
+
+
+def _outside(values: Ints | Doubles, low: float, high: float | None) -> Bools:
+    return (values < low) | (values > (math.inf if high is None else high))
 
 
 def _range(low: float, high: float | None) -> str:
