@@ -277,7 +277,10 @@ class ActorCritic:
         self.scale.observe(float(normalised.square().mean()), square)
         scale = self.scale.factor
         gram = self._measure(rollout, experience, normalised, scale)
-        self.alpha.observe(gram.variance_return, gram.variance_guidance)
+        inner, square_guidance = gram.products()
+        self.alpha.observe(
+            gram.variance_return, gram.variance_guidance, inner=inner, square=square_guidance
+        )
         cosine, error = gram.cosine()
         self.alpha.brake = self.monitor.observe(cosine, error, self.alpha.brake)
         alpha = self.alpha.value(self.updates)
@@ -288,6 +291,7 @@ class ActorCritic:
                 "guidance/alpha": float(alpha.mean()),
                 "guidance/variance_return": float(np.nanmean(gram.variance_return)),
                 "guidance/variance_guidance": float(np.nanmean(gram.variance_guidance)),
+                "guidance/kappa": self.alpha.kappa,
                 "guidance/cosine": cosine,
                 "guidance/cosine_error": error,
                 "guidance/evidence": float(self.monitor.evidence),

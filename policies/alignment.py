@@ -46,6 +46,16 @@ class GradientGram:
         """s_G^2 ``[G]``, likewise for the guidance gradients."""
         return self._variance(1)
 
+    def products(self) -> tuple[float, float]:
+        """``E J . E G`` and ``|E G|^2`` over all groups without noise bias (equal units left out).
+
+        NaN with fewer than 2 units.
+        """
+        n, total = self.units, self.gram.sum(axis=0)
+        if n < 2:
+            return float("nan"), float("nan")
+        return _across(total[:n, n:]), _across(total[n:, n:])
+
     def cosine(self) -> tuple[float, float]:
         """Cosine of the mean J and mean G gradient over all groups, and its standard error.
 
@@ -68,10 +78,15 @@ def _cosine(gram: Doubles, keep: np.ndarray) -> float:
     n = int(keep.sum())
     rows = np.concatenate([keep, keep])
     part = gram[np.ix_(rows, rows)]
-    cross = part[:n, n:]
-    inner = (cross.sum() - np.trace(cross)) / (n * (n - 1))
+    inner = _across(part[:n, n:])
     norms = part[:n, :n].sum() * part[n:, n:].sum() / n**4
     return float(inner / np.sqrt(norms)) if norms > 0.0 else 0.0
+
+
+def _across(block: Doubles) -> float:
+    """Mean product of different units."""
+    n = block.shape[0]
+    return float((block.sum() - np.trace(block)) / (n * (n - 1)))
 
 
 class AlignmentMonitor:

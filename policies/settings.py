@@ -69,7 +69,7 @@ class AlphaSettings(Settings):
     schedule: Literal["fixed", "linear", "optimal"] = knob(
         "optimal",
         "fixed: start for ever. linear: start to end over `updates` (published: 0.9 to 0.2). "
-        "optimal: the weight that minimises the variance of the blend, per parameter group, from "
+        "optimal: the weight with the best signal-to-noise ratio, per parameter group, from "
         "measured gradient variances",
     )
     start: float = knob(
@@ -219,7 +219,7 @@ class LearnerConfig(Settings):
     passes: int = knob(
         6, "passes over the (sub-sampled) decisions per update", usual="2 ... 15", ge=1, le=1000
     )
-    minibatches: int = knob(4, "minibatches of a pass", usual="1 ... 16", ge=1, le=1024)
+    minibatches: int = knob(16, "minibatches of a pass", usual="1 ... 16", ge=1, le=1024)
     max_samples: int = knob(
         24_000,
         "decisions drawn per pass, all groups together (each group gets an equal share, at least "
@@ -236,10 +236,10 @@ class LearnerConfig(Settings):
         ge=0.0,
     )
     target_kl: float = knob(
-        0.05,
+        0.2,
         "mean exact KL from the roll-out policy at which a group's update stops early",
         unit="nats",
-        usual="0.01 ... 0.2",
+        usual="0.01 ... 0.5",
         gt=0.0,
     )
     max_grad_norm: float = knob(
