@@ -13,8 +13,8 @@ class Settings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
 
 
-def knob(default: Any, help: str, *, unit: str = "", usual: str = "", **limits: Any) -> Any:
-    """A configuration field that explains itself: effect, unit, usual range; ``limits`` as pydantic's."""
+def knob(default: Any, help: str, *, unit: str = "", usual: str = "", **limits: Any) -> Any:  # noqa: A002
+    """A field that explains itself: effect, unit, usual range; ``limits`` are pydantic's."""
     return Field(
         default, description=help, json_schema_extra={"unit": unit, "usual": usual}, **limits
     )

@@ -248,11 +248,14 @@ def test_readmes_link_to_files_that_exist():
 def test_the_example_domain_of_the_readme_passes_the_conformance_check():
     text = (ROOT / "simulators" / "README.md").read_text(encoding="utf-8")
     blocks = re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
-    assert len(blocks) == 2
+    assert len(blocks) == 3
     names = {}
     exec(blocks[0], names)  # noqa: S102 (our own README)
     assert names["Tills"]().spec.agents == 4
     exec(blocks[1], names)  # noqa: S102
+    exec(blocks[2], names)  # noqa: S102
+    shop = names["shop"](None, None)
+    assert shop.simulator(shop.scenarios["tills"](agents=7)).spec.agents == 7
 
 
 def test_the_wheel_holds_every_module(tmp_path):
