@@ -17,6 +17,7 @@ from fairlead.simulators.cloud.kernel import (
     FirstComeFirstServed,
     Job,
     ProcessorSharing,
+    Seat,
 )
 
 GRID = 0.25
@@ -67,9 +68,7 @@ def naive_queue(workload, servers):
 
 def station(kind, **options):
     calendar, counts, finished = Calendar(), [0, 0], []
-    built = kind(
-        index=1, calendar=calendar, counts=counts, finished=finished, serial=count(), **options
-    )
+    built = kind(Seat(1, calendar, counts, finished, count()), **options)
     return calendar, counts, finished, built
 
 

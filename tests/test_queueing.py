@@ -156,7 +156,7 @@ def test_dominant_resource_fairness_worked_example():
 def test_optimal_bins_against_enumeration():
     rng = np.random.default_rng(0)
     for _ in range(20):
-        sizes = rng.integers(1, 10, size=6).tolist()
+        sizes = rng.integers(1, 10, size=5).tolist()
         best = len(sizes)
         for assignment in itertools.product(range(len(sizes)), repeat=len(sizes)):
             bins = np.bincount(assignment, weights=sizes)
