@@ -188,7 +188,7 @@ def wait_relative_variance(*, load: float, scv: float) -> float:
     """Asymptotic variance of the M/G/1 mean wait, relative to its square, times the job count.
 
     Heavy-traffic value ``2 (1 + scv) / (1 - rho)^2`` (Whitt 1989): the mean over n jobs has a
-    relative variance of about this number / n. For M/M/1 at load .8 it gives 100, the exact figure is 123
-    (D. J. Daley, J. Australian Math. Soc. 8, 1968); use it to plan run lengths, not as an oracle.
+    relative variance of about this number / n. For M/M/1 at load .8 it gives 100, the exact figure
+    is 123 (D. J. Daley, J. Australian Math. Soc. 8, 1968); it plans run lengths, it is no oracle.
     """
     return 2 * (1 + scv) / (1 - _stable_load(load)) ** 2
