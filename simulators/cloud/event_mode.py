@@ -16,7 +16,7 @@ import numpy as np
 
 from ..interface import Doubles
 from ..streams import Streams
-from .kernel import Calendar, FirstComeFirstServed, Job, ProcessorSharing, Seat, Wake
+from .kernel import Calendar, FirstComeFirstServed, ProcessorSharing, Seat, Wake
 from .quantiles import LogHistogram
 from .sizes import SizeLaw
 
@@ -54,6 +54,21 @@ class NodeSpec:
             raise ValueError(f"speed, servers and limit must be positive, got {self}")
         if self.discipline == "ps" and self.servers != 1:
             raise ValueError(f"a PS station has one server, got {self.servers}")
+
+
+class Visit:
+    """A job of the event mode: arrival number, time, size, full-speed service time, node."""
+
+    __slots__ = ("arrival", "finish", "node", "number", "service", "size")
+
+    finish: float
+
+    def __init__(self, number: int, arrival: float, size: float, service: float, node: int):
+        self.number = number
+        self.arrival = arrival
+        self.size = size
+        self.service = service
+        self.node = node
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,7 +249,7 @@ class _Run:
         streams = Streams(seed)
         self.calendar = Calendar()
         self.counts: list[int] = [0] * len(nodes)
-        self.done: list[Job] = []
+        self.done: list[Visit] = []
         serial = count()
         self.stations: list[ProcessorSharing | FirstComeFirstServed] = []
         for index, node in enumerate(nodes):
@@ -290,10 +305,7 @@ class _Run:
                 rejected += 1
             else:
                 service = size / speeds[node]
-                job = Job(arrived, 0, size, time, no_services, service)
-                job.node = node
-                job.service = service
-                stations[node].admit(job, service)
+                stations[node].admit(Visit(arrived, time, size, service, node), service)
                 if log is not None:
                     log.append((time, node, 1))
             arrived += 1
@@ -302,12 +314,13 @@ class _Run:
             if arrived < jobs:
                 time, size = follow()
                 if time <= horizon:
-                    at(time, Wake(callbacks))
+                    event.callbacks = callbacks
+                    at(time, event)
 
-        no_services: list[float] = []
         callbacks: list[Callable[[Any], None]] = [arrive]
+        event = Wake(callbacks)
         if time <= horizon:
-            at(time, Wake(callbacks))
+            at(time, event)
         calendar.run_until(horizon)
         self.arrived, self.rejected = arrived, rejected
 
@@ -351,7 +364,7 @@ class _Run:
         if not done:
             return
         facts = np.array(
-            [(job.owner, job.arrival, job.finish, job.service, job.size) for job in done]
+            [(job.number, job.arrival, job.finish, job.service, job.size) for job in done]
         )
         if self.log is not None:
             self.log.extend((job.finish, job.node, -1) for job in done)

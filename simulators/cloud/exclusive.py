@@ -36,7 +36,7 @@ class Ledger:
         self.gpu = np.where(devices < resources.gpus[:, None], WHOLE, 0).astype(np.int64)
 
 
-class Exclusive:
+class Exclusive(Wake):
     """A node that starts a job at once if its demand fits and refuses it otherwise.
 
     A share of a GPU goes to the smallest sufficient device, whole GPUs to untouched devices.
@@ -57,7 +57,7 @@ class Exclusive:
         "_ledger",
         "_memory",
         "_running",
-        "_serial",
+        "_next_serial",
         "_since",
     )
 
@@ -67,10 +67,11 @@ class Exclusive:
         self._calendar = seat.calendar
         self._counts = seat.counts
         self._finished = seat.finished
-        self._serial = seat.serial
+        self._next_serial = seat.serial.__next__
         self._ledger = ledger
         self._demands = demands
         self._callbacks: list[Callable[[Any], None]] = [self._fire]
+        super().__init__(self._callbacks)
         self._running: list[tuple[float, int, Job]] = []
         self._cpu = int(ledger.cpu[index])
         self._memory = int(ledger.memory[index])
@@ -114,13 +115,14 @@ class Exclusive:
                 free[device] -= milli
         self._publish()
         due = self._calendar.now + service
-        heappush(self._running, (due, next(self._serial), job))
+        heappush(self._running, (due, self._next_serial(), job))
         self._counts[self._index] += 1
         if due < self._armed:
             self._armed = due
-            self._calendar.at(due, Wake(self._callbacks))
+            self._calendar.at(due, self)
 
     def _fire(self, _event: Any) -> None:
+        self.callbacks = self._callbacks
         now = self._calendar.now
         if now != self._armed:
             return
@@ -131,7 +133,7 @@ class Exclusive:
         self._counts[self._index] -= 1
         if self._running:
             self._armed = self._running[0][0]
-            self._calendar.at(self._armed, Wake(self._callbacks))
+            self._calendar.at(self._armed, self)
         else:
             self._armed = inf
         job.finish = now

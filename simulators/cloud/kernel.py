@@ -25,7 +25,12 @@ import simpy
 
 
 class Wake:
-    """The lightest event that a SimPy environment accepts: callbacks, no value, never fails."""
+    """The lightest event that a SimPy environment accepts: callbacks, no value, never fails.
+
+    A subclass may be scheduled again and again, also while an older entry of it is still in the
+    calendar, if its callback restores ``callbacks`` (the environment clears the attribute when it
+    takes the event). This spares an allocation per event.
+    """
 
     __slots__ = ("callbacks",)
     _ok = True
@@ -34,15 +39,25 @@ class Wake:
         self.callbacks: list[Callable[[Any], None]] | None = callbacks
 
 
+def _absolute(queue: list[Any], serial: Iterator[int]) -> Callable[[float, Wake], None]:
+    """``at(time, event)``: schedule at an absolute time, without rounding through a delay."""
+    following = serial.__next__
+
+    def at(time: float, event: Wake) -> None:
+        heappush(queue, (time, 1, following(), event))
+
+    return at
+
+
 class Calendar(simpy.Environment):
     """A SimPy environment that also schedules at absolute times and runs to a time quickly.
 
     SimPy processes and events work in it as usual.
     """
 
-    def at(self, time: float, event: Wake) -> None:
-        """Schedule ``event`` at absolute ``time`` (no rounding through ``now + delay``)."""
-        heappush(self._queue, (time, 1, next(self._eid), event))  # pyright: ignore[reportArgumentType]
+    def __init__(self) -> None:
+        super().__init__()
+        self.at = _absolute(self._queue, self._eid)
 
     def run_until(self, time: float) -> None:
         """Process every event up to and including ``time`` and set the clock to ``time``.
@@ -98,7 +113,7 @@ class Job:
         "size",
     )
 
-    def __init__(  # noqa: PLR0913, PLR0917 - built column-wise by map(), positions are faster
+    def __init__(
         self,
         owner: int,
         kind: int,
@@ -132,18 +147,18 @@ class Seat:
         index: the station's place in ``counts``.
         calendar: event list.
         counts: jobs present at every station; each keeps its own entry up to date.
-        finished: where completed jobs are appended.
+        finished: where completed jobs are appended; a job is anything with a writable ``finish``.
         serial: numbers that break ties between equal times.
     """
 
     index: int
     calendar: Calendar
     counts: list[int]
-    finished: list[Job]
+    finished: list[Any]
     serial: Iterator[int]
 
 
-class ProcessorSharing:
+class ProcessorSharing(Wake):
     """One server shared equally by all jobs present (egalitarian PS)."""
 
     __slots__ = (
@@ -156,7 +171,8 @@ class ProcessorSharing:
         "_finished",
         "_index",
         "_jobs",
-        "_serial",
+        "_next_serial",
+        "_schedule",
         "_since",
         "_updated",
         "_virtual",
@@ -165,11 +181,13 @@ class ProcessorSharing:
     def __init__(self, seat: Seat):
         self._index = seat.index
         self._calendar = seat.calendar
+        self._schedule = seat.calendar.at
         self._counts = seat.counts
         self._finished = seat.finished
-        self._serial = seat.serial
+        self._next_serial = seat.serial.__next__
         self._callbacks: list[Callable[[Any], None]] = [self._fire]
-        self._jobs: list[tuple[float, int, Job]] = []
+        super().__init__(self._callbacks)
+        self._jobs: list[tuple[float, int, Any]] = []
         self._virtual = 0.0
         self._updated = 0.0
         self._due = inf
@@ -177,7 +195,7 @@ class ProcessorSharing:
         self._busy = 0.0
         self._since = 0.0
 
-    def admit(self, job: Job, service: float) -> None:
+    def admit(self, job: Any, service: float) -> None:
         """Take ``job`` now; it needs ``service`` seconds at full speed."""
         calendar = self._calendar
         now = calendar._now  # pyright: ignore[reportPrivateUsage]
@@ -191,16 +209,17 @@ class ProcessorSharing:
             self._since = now
         self._virtual = virtual
         self._updated = now
-        heappush(jobs, (virtual + service, next(self._serial), job))
+        heappush(jobs, (virtual + service, self._next_serial(), job))
         count += 1
         self._counts[self._index] = count
         due = now + (jobs[0][0] - virtual) * count
         self._due = due
         if due < self._armed:
             self._armed = due
-            calendar.at(due, Wake(self._callbacks))
+            self._schedule(due, self)
 
     def _fire(self, _event: Any) -> None:
+        self.callbacks = self._callbacks
         calendar = self._calendar
         now = calendar._now  # pyright: ignore[reportPrivateUsage]
         if now != self._armed:
@@ -209,7 +228,7 @@ class ProcessorSharing:
         if due > now:
             # Jobs that came in between delayed the departure.
             self._armed = due
-            calendar.at(due, Wake(self._callbacks))
+            self._schedule(due, self)
             return
         jobs = self._jobs
         virtual, _, job = heappop(jobs)
@@ -221,7 +240,7 @@ class ProcessorSharing:
             due = now + (jobs[0][0] - virtual) * count
             self._due = due
             self._armed = due
-            calendar.at(due, Wake(self._callbacks))
+            self._schedule(due, self)
         else:
             self._due = inf
             self._armed = inf
@@ -229,7 +248,7 @@ class ProcessorSharing:
         job.finish = now
         self._finished.append(job)
 
-    def present(self) -> list[Job]:
+    def present(self) -> list[Any]:
         """Jobs on the station (no particular order)."""
         return [entry[2] for entry in self._jobs]
 
@@ -245,7 +264,7 @@ class ProcessorSharing:
         """Seconds during which the station has served at least one job."""
         return self._busy + (self._calendar.now - self._since if self._jobs else 0.0)
 
-    def evict(self) -> list[tuple[Job, float]]:
+    def evict(self) -> list[tuple[Any, float]]:
         """Empty the station (failure): its jobs and their remaining full-speed service times."""
         left = self.remaining()
         self._busy = self.busy_time()
@@ -256,7 +275,7 @@ class ProcessorSharing:
         return gone
 
 
-class FirstComeFirstServed:
+class FirstComeFirstServed(Wake):
     """``servers`` identical servers in front of one queue, first come first served."""
 
     __slots__ = (
@@ -268,7 +287,7 @@ class FirstComeFirstServed:
         "_finished",
         "_index",
         "_running",
-        "_serial",
+        "_next_serial",
         "_servers",
         "_since",
         "_waiting",
@@ -279,16 +298,17 @@ class FirstComeFirstServed:
         self._calendar = seat.calendar
         self._counts = seat.counts
         self._finished = seat.finished
-        self._serial = seat.serial
+        self._next_serial = seat.serial.__next__
         self._servers = servers
         self._callbacks: list[Callable[[Any], None]] = [self._fire]
-        self._running: list[tuple[float, int, Job]] = []
-        self._waiting: deque[tuple[Job, float]] = deque()
+        super().__init__(self._callbacks)
+        self._running: list[tuple[float, int, Any]] = []
+        self._waiting: deque[tuple[Any, float]] = deque()
         self._armed = inf
         self._busy = 0.0
         self._since = 0.0
 
-    def admit(self, job: Job, service: float) -> None:
+    def admit(self, job: Any, service: float) -> None:
         """Take ``job`` now; it needs ``service`` seconds of one server."""
         calendar = self._calendar
         now = calendar._now  # pyright: ignore[reportPrivateUsage]
@@ -301,12 +321,13 @@ class FirstComeFirstServed:
         self._busy += count * (now - self._since)
         self._since = now
         due = now + service
-        heappush(running, (due, next(self._serial), job))
+        heappush(running, (due, self._next_serial(), job))
         if due < self._armed:
             self._armed = due
-            calendar.at(due, Wake(self._callbacks))
+            calendar.at(due, self)
 
     def _fire(self, _event: Any) -> None:
+        self.callbacks = self._callbacks
         calendar = self._calendar
         now = calendar._now  # pyright: ignore[reportPrivateUsage]
         if now != self._armed:
@@ -318,17 +339,17 @@ class FirstComeFirstServed:
         self._counts[self._index] -= 1
         if self._waiting:
             waiting, service = self._waiting.popleft()
-            heappush(running, (now + service, next(self._serial), waiting))
+            heappush(running, (now + service, self._next_serial(), waiting))
         if running:
             due = running[0][0]
             self._armed = due
-            calendar.at(due, Wake(self._callbacks))
+            calendar.at(due, self)
         else:
             self._armed = inf
         job.finish = now
         self._finished.append(job)
 
-    def present(self) -> list[Job]:
+    def present(self) -> list[Any]:
         """Jobs on the station, running ones first."""
         return [entry[2] for entry in self._running] + [job for job, _ in self._waiting]
 
@@ -344,7 +365,7 @@ class FirstComeFirstServed:
         busy = self._busy + len(self._running) * (self._calendar.now - self._since)
         return busy / self._servers
 
-    def evict(self) -> list[tuple[Job, float]]:
+    def evict(self) -> list[tuple[Any, float]]:
         """Empty the station (failure): its jobs and their remaining full-speed service times."""
         now = self._calendar.now
         self._busy = self.busy_time() * self._servers
