@@ -63,7 +63,7 @@ class Pairs:
     gain: dict[str, Doubles]
 
 
-def measure_alignment(  # noqa: PLR0913 - a measurement's settings
+def measure_alignment(
     simulator: Simulator,
     models: Mapping[str, AnalyticalModel],
     base: Base,
@@ -101,7 +101,7 @@ def measure_alignment(  # noqa: PLR0913 - a measurement's settings
     ]
 
 
-def collect_pairs(  # noqa: PLR0913 - as measure_alignment
+def collect_pairs(
     simulator: Simulator,
     models: Mapping[str, AnalyticalModel],
     base: Base,
@@ -192,7 +192,7 @@ class _Replay:
         return seen
 
     def cost(self, actions: Ints, epoch: int, continuation: int) -> float:
-        """Cost from ``epoch`` on, where ``actions`` are taken, over ``continuation`` more epochs."""
+        """Cost of taking ``actions`` at ``epoch`` and of ``continuation`` more epochs."""
         step = self._simulator.step(actions)
         cost = -step.reward
         for at in range(epoch + 1, epoch + 1 + continuation):

@@ -6,14 +6,16 @@ Class k arrives at the rate ``lambda_k(t)`` and is served at types j; in slot t 
     min  sum_kt I_kt
     s.t. q_k,t+1 = q_kt + lambda_kt dt - sum_j D_kjt,           q >= 0
          sum_k D_kjt / mu_kj <= n_j dt                          capacity
-         I_kt >= dt (q_k,t+1 - lambda_kt dt / 2),   I_kt >= 0   nobody leaves before served
-         I_kt >= sum_j D_kjt / mu_kj                            a job sits at most at one node
+         I_kt >= s_k dt (q_k,t+1 - lambda_kt dt / 2),   I >= 0   nobody leaves before served
+         I_kt >= sum_j D_kjt / mu_kj + v lambda_kt dt            who is served or not yet placed
 
-Every constraint holds for the expectations of any control of the stochastic system with rates
-``lambda`` (arrivals inside a slot are uniform, and a served job occupies the system at least for
-its own service time), so the optimum is a *lower bound* of the expected integral of jobs in
-system; ``bounds`` says which data make it valid for general sizes. As dt -> 0 it is the usual
-fluid limit ``dq_k/dt = lambda_k(t) - served`` plus the service times themselves.
+``v`` is the time that every job waits before it can be served at all (0 unless said), ``s_k`` the
+jobs that a unit of backlog stands for at least (1 unless said). Every constraint holds for the
+expectations of any control of the stochastic system with rates ``lambda`` (arrivals inside a slot
+are uniform, and a job under service sits at one node), so the optimum is a *lower bound* of the
+expected integral of jobs in system; ``episode_bound`` says which data make it valid for general
+sizes. As dt -> 0 it is the usual fluid limit ``dq_k/dt = lambda_k(t) - served`` plus the service
+times themselves.
 
 The recursion for a fixed split (:func:`fluid_recursion`) is the zero-noise limit of a
 work-conserving node; ``differentiable.fluid_unrolled`` is the same in torch.
@@ -26,7 +28,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ...simulators.interface import Doubles, Ints
-from .linear import HotProgram
+from .linear import HotProgram, Method
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +41,8 @@ class FluidProblem:
         count: ``[T, J]`` nodes up.
         start: ``[K]`` jobs at time 0.
         dt: seconds of a slot.
+        wait: v, seconds before a job can be served.
+        share: ``[K]`` s, jobs per unit of backlog (default: ones).
     """
 
     rate: Doubles
@@ -46,6 +50,8 @@ class FluidProblem:
     count: Doubles
     start: Doubles
     dt: float
+    wait: float = 0.0
+    share: Doubles | None = None
 
     def __post_init__(self) -> None:
         slots, classes = self.rate.shape
@@ -67,6 +73,14 @@ class FluidProblem:
         ):
             if not np.isfinite(values).all() or (values < 0.0).any():
                 raise ValueError(f"{name} must be finite and non-negative")
+
+        if not self.wait >= 0.0:
+            raise ValueError(f"wait must not be negative, got {self.wait} s")
+
+    @property
+    def jobs_per_backlog(self) -> Doubles:
+        """``[K]``: ``share``, or ones."""
+        return np.ones(self.rate.shape[1]) if self.share is None else self.share
 
     @property
     def arrivals(self) -> Doubles:
@@ -123,11 +137,21 @@ class _Layout:
 class FluidSolver:
     """The transient fluid model in HiGHS; forecasts, counts and starts change between solves."""
 
-    def __init__(self, service: Doubles, *, slots: int, dt: float) -> None:
+    def __init__(
+        self,
+        service: Doubles,
+        *,
+        slots: int,
+        dt: float,
+        wait: float = 0.0,
+        share: Doubles | None = None,
+        method: Method = "simplex",
+    ) -> None:
         self._service = np.array(service, dtype=np.float64)
-        self._dt = dt
+        self._dt, self._wait = dt, wait
         k, j = np.nonzero(self._service > 0.0)
         classes, types = self._service.shape
+        self._share = np.ones(classes) if share is None else np.array(share, dtype=np.float64)
         self._layout = layout = _Layout(slots, classes, types, k, j)
         cells, slot = slots * classes, np.arange(slots)
         served = (slot[:, None] * layout.pairs + np.arange(layout.pairs)).ravel()
@@ -145,10 +169,10 @@ class FluidSolver:
             (cell_of, served, np.ones_like(seconds)),
             # sum_k D / mu <= n dt
             (capacity + type_of, served, seconds),
-            # I - dt q_t+1 >= -dt arrivals / 2
+            # I - s dt q_t+1 >= -s dt arrivals / 2
             (drift + cell, occupancy, one),
-            (drift + cell, backlog, np.full(cells, -dt)),
-            # I - sum_j D / mu >= 0
+            (drift + cell, backlog, -dt * np.tile(self._share, slots)),
+            # I - sum_j D / mu >= wait arrivals
             (presence + cell, occupancy, one),
             (presence + cell_of, served, -seconds),
         ]
@@ -162,6 +186,7 @@ class FluidSolver:
             rows=np.concatenate([entry[0] for entry in entries]),
             columns=np.concatenate([entry[1] for entry in entries]),
             values=np.concatenate([entry[2] for entry in entries]),
+            method=method,
         )
 
     def solve(
@@ -179,6 +204,8 @@ class FluidSolver:
             count=np.asarray(count, float),
             start=np.asarray(start, float),
             dt=self._dt,
+            wait=self._wait,
+            share=self._share,
         )
         layout = self._layout
         if problem.rate.shape[0] != layout.slots:
@@ -188,10 +215,10 @@ class FluidSolver:
         inflow = arrivals.copy()
         inflow[0] += problem.start / scale
         limit = (problem.count / scale * self._dt).ravel()
-        drift = (-self._dt * arrivals / 2.0).ravel()
-        zero, free = np.zeros(drift.shape[0]), np.full(drift.shape[0], np.inf)
+        drift = (-self._dt / 2.0 * self._share * arrivals).ravel()
+        waiting, free = (self._wait * arrivals).ravel(), np.full(drift.shape[0], np.inf)
         self._program.set_rows(
-            np.concatenate([inflow.ravel(), np.full(limit.shape[0], -np.inf), drift, zero]),
+            np.concatenate([inflow.ravel(), np.full(limit.shape[0], -np.inf), drift, waiting]),
             np.concatenate([inflow.ravel(), limit, free, free]),
         )
         solved = self._program.solve(hot=hot)
@@ -200,8 +227,10 @@ class FluidSolver:
         served[:, layout.k, layout.j] = flows * scale
         backlog = solved.x[layout.backlog : layout.occupancy].reshape(layout.slots, -1) * scale
         cells = layout.slots * layout.classes
-        drift_dual = solved.row_dual[cells + limit.shape[0] : 2 * cells + limit.shape[0]]
-        prices = solved.row_dual[:cells] - self._dt / 2.0 * drift_dual
+        dual = solved.row_dual
+        drift_dual, presence_dual = dual[cells + limit.shape[0] :].reshape(2, cells)
+        prices = dual[:cells] + self._wait * presence_dual
+        prices -= self._dt / 2.0 * np.tile(self._share, layout.slots) * drift_dual
         return FluidTrajectory(
             backlog=np.concatenate([problem.start[None], backlog]),
             served=served,

@@ -50,7 +50,7 @@ def everywhere(x: Tensor) -> Tensor:
     return torch.ones(x.shape[0], dtype=torch.bool, device=x.device)
 
 
-def solve_interior(  # noqa: PLR0913 - the parts of a program
+def solve_interior(
     derivatives: Derivatives,
     matrix: Tensor,
     right: Tensor,

@@ -7,13 +7,15 @@ stays in the solver. The algorithm is named explicitly, the status is always che
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import highspy
 import numpy as np
 from numpy.typing import NDArray
 
 from ...simulators.interface import Doubles, Ints
+
+Method = Literal["simplex", "ipm"]
 
 TOLERANCE = 1e-9
 """Primal and dual feasibility tolerance of every solve."""
@@ -43,10 +45,12 @@ class HotProgram:
 
     ``A`` is given as triplets (``rows``, ``columns``, ``values``). With ``hot=False`` a solve
     forgets the last basis, so that its result depends on the data alone and not on the history
-    of solves (degenerate programs have several optima).
+    of solves (degenerate programs have several optima). ``method`` is HiGHS's ``"simplex"``, or
+    ``"ipm"``: its interior point method without crossover, for large degenerate programs on which
+    the simplex's factorisation breaks down; it ignores ``hot``.
     """
 
-    def __init__(  # noqa: PLR0913 - the parts of a linear program
+    def __init__(
         self,
         *,
         cost: Doubles,
@@ -57,6 +61,7 @@ class HotProgram:
         rows: Ints,
         columns: Ints,
         values: Doubles,
+        method: Method = "simplex",
     ) -> None:
         program = highspy.HighsLp()
         program.num_col_ = cost.shape[0]
@@ -76,7 +81,8 @@ class HotProgram:
         self._highs: Any = highspy.Highs()
         for name, value in (
             ("output_flag", False),
-            ("solver", "simplex"),
+            ("solver", method),
+            ("run_crossover", "off"),
             ("threads", 1),
             ("random_seed", 1),
             ("primal_feasibility_tolerance", TOLERANCE),

@@ -48,11 +48,12 @@ import numpy as np
 from ...simulators.cloud.dispatch import Exogenous
 from ...simulators.cloud.features import Features
 from ...simulators.cloud.fleet import Fleet, resolve
+from ...simulators.cloud.llm_fleet import LlmFleet
 from ...simulators.cloud.scenario import DispatchScenario, LlmScenario
 from ...simulators.cloud.snapshot import influence, profile_edges
 from ...simulators.interface import Doubles, Observation
 from ..interface import Influence, Reference
-from .size_moments import squared_excess
+from .size_moments import excess_moment
 from .static_split import Split, StaticSplit
 
 ReferenceName = Literal["drain", "static", "improvement"]
@@ -162,19 +163,22 @@ class ProfileModel:
         profile = np.zeros((len(fleet.types), self._bins))
         for kind, flow in enumerate(split.delay.flow):
             for node_type in np.flatnonzero(flow > 0.0):
-                mean = fleet.mean_service[node_type, kind]
                 rate = flow[node_type] / count[node_type]
-                profile[node_type] += rate * self._mean_excess(kind, mean)
+                profile[node_type] += rate * self._mean_excess(kind, int(node_type))
         return profile / (1.0 - rho)[:, None]
 
-    def _mean_excess(self, kind: int, mean_service: float) -> Doubles:
-        """``[B]`` mean over u in a bin of ``E[(tau - u)+]``, s."""
-        del kind
-        law = self.scenario.size if isinstance(self.scenario, DispatchScenario) else None
-        if law is None:
-            raise ValueError("the static reference needs a scenario with a size law")
-        speed = law.mean / mean_service
-        squared = squared_excess(law, self.edges * speed) / speed**2
+    def _mean_excess(self, kind: int, node_type: int) -> Doubles:
+        """``[B]`` mean over u in a bin of ``E[(tau - u)+]``, s, for a class on a type."""
+        fleet, scenario = self.fleet, self.scenario
+        if isinstance(scenario, DispatchScenario):
+            speed = scenario.size.mean / fleet.mean_service[node_type, kind]
+            squared = excess_moment(scenario.size, self.edges * speed, 2) / speed**2
+        else:
+            if not isinstance(fleet, LlmFleet):
+                raise TypeError(f"{type(fleet).__name__} tells no service times of its jobs")
+            service = fleet.service[fleet.kind == kind, node_type]
+            over = np.maximum(service - self.edges[:, None], 0.0)
+            squared = (over**2).mean(axis=1)
         return -np.diff(squared) / (2.0 * np.diff(self.edges))
 
 

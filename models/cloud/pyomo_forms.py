@@ -100,6 +100,7 @@ def fluid_pyomo(problem: FluidProblem) -> FluidTrajectory:
     slots, classes = range(problem.rate.shape[0]), range(problem.rate.shape[1])
     types = range(problem.count.shape[1])
     dt, arrivals, service = problem.dt, problem.arrivals, problem.service
+    share = problem.jobs_per_backlog
     pairs = [(k, j) for k in classes for j in types if service[k, j] > 0.0]
     model.served = pyo.Var(slots, pairs, within=pyo.NonNegativeReals)
     model.backlog = pyo.Var(slots, classes, within=pyo.NonNegativeReals)
@@ -120,10 +121,12 @@ def fluid_pyomo(problem: FluidProblem) -> FluidTrajectory:
         return seconds(m, t, chosen) <= problem.count[t, j] * dt
 
     def drift(m: Any, t: int, k: int) -> Any:
-        return m.occupancy[t, k] - dt * m.backlog[t, k] >= -dt * arrivals[t, k] / 2.0
+        slack = -share[k] * dt * arrivals[t, k] / 2.0
+        return m.occupancy[t, k] - share[k] * dt * m.backlog[t, k] >= slack
 
     def presence(m: Any, t: int, k: int) -> Any:
-        return m.occupancy[t, k] >= seconds(m, t, [pair for pair in pairs if pair[0] == k])
+        served = seconds(m, t, [pair for pair in pairs if pair[0] == k])
+        return m.occupancy[t, k] - served >= problem.wait * arrivals[t, k]
 
     model.balance = pyo.Constraint(slots, classes, rule=balance)
     model.capacity = pyo.Constraint(slots, types, rule=capacity)
@@ -137,7 +140,8 @@ def fluid_pyomo(problem: FluidProblem) -> FluidTrajectory:
             served[t, k, j] = _number(model.served[t, k, j])
     backlog = np.array([[_number(model.backlog[t, k]) for k in classes] for t in slots])
     keys = [(t, k) for t in slots for k in classes]
-    prices = _duals(dual, model.balance, keys) - dt / 2.0 * _duals(dual, model.drift, keys)
+    prices = _duals(dual, model.balance, keys) + problem.wait * _duals(dual, model.presence, keys)
+    prices -= dt / 2.0 * np.tile(share, len(slots)) * _duals(dual, model.drift, keys)
     return FluidTrajectory(
         backlog=np.concatenate([problem.start[None], backlog]),
         served=served,
