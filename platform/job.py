@@ -25,16 +25,21 @@ from .evaluation import Entrant, EvaluationTable, evaluate
 from .executors import Executor, Result
 from .files import UserError
 from .loop import Iteration, Loop
+from .registry import find_domain
 from .rollouts import evaluation_seeds
 from .run_folder import RunFolder, Table, revision
 from .tasks import Task, Trained
 from .tensorboard import EventFiles
 from .train_config import TrainConfig
 
-Stage = Literal["baselines", "evaluate", "collect", "write", "bundle", "report"]
+Stage = Literal["baselines", "evaluate", "collect", "write", "bundle", "comparison", "report"]
 
 POLICY = "policy"
 """Name of the policy in the tables of a run."""
+
+HELD_OUT = 1_000_000
+"""Seeds of the final comparison start this far after those of the evaluations, which chose the
+best policy and so are no longer fair to it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +136,7 @@ class Job:
         self._evaluations = Table(folder.evaluation)
         settings = config.evaluation
         self._seeds = evaluation_seeds(settings.episodes, settings.first_seed)
+        self._bound = find_domain(config.domain).bound(config.scenario)
         self._best: float | None = None
         self._best_iteration: int | None = None
         self._latest: float | None = None
@@ -153,7 +159,7 @@ class Job:
                     self._begin(events)
                 while self._loop.iteration < self._config.iterations:
                     self._iterate(events)
-            self._save_bundle()
+            self._finish()
         except Stopped:
             return False
         return True
@@ -188,7 +194,13 @@ class Job:
         entrants = _baselines(self._config)
         if not entrants:
             return
-        table = evaluate(self._executor, entrants, self._seeds, progress=self._report("baselines"))
+        table = evaluate(
+            self._executor,
+            entrants,
+            self._seeds,
+            bound=self._bound,
+            progress=self._report("baselines"),
+        )
         table.write(self._folder.baselines)
         self._mark = _mark_of(table)
 
@@ -231,6 +243,7 @@ class Job:
             self._executor,
             [entrant],
             self._seeds,
+            bound=self._bound,
             progress=lambda done, total, _: self._watch(
                 self.moment("evaluate", int(done), int(total))
             ),
@@ -274,15 +287,28 @@ class Job:
         self._timing.write()
         events.write(done.number, {**done.figures, **_prefixed("seconds", seconds)})
 
-    def _save_bundle(self) -> None:
-        """The best policy, with golden observations from the first evaluation episode."""
-        self._watch(self.moment("bundle"))
+    def _finish(self) -> None:
+        """Bundle of the best policy, and its comparison with the heuristics on unseen seeds."""
         best = self._loop.iteration if self._best_iteration is None else self._best_iteration
         chosen = self._store.load(best)
         learner = make_learner(self._executor.spec, self._config.learner, seed=self._config.seed)
         learner.load_state(dict(chosen.tensors), dict(chosen.counters["loop"]["learner"]))
         stochastic = self._config.evaluation.stochastic
         policy = Trained(learner.policy(), name=POLICY, stochastic=stochastic)
+        self._save_bundle(policy, best)
+        settings = self._config.evaluation
+        table = evaluate(
+            self._executor,
+            [Entrant.policy(policy), *_baselines(self._config)],
+            evaluation_seeds(settings.episodes, settings.first_seed + HELD_OUT),
+            bound=self._bound,
+            progress=self._report("comparison"),
+        )
+        table.write(self._folder.comparison)
+
+    def _save_bundle(self, policy: Trained, best: int) -> None:
+        """Golden observations are from the first evaluation episode."""
+        self._watch(self.moment("bundle"))
         result = self._executor.map([Task(self._seeds[0], policy, record=True)])[0]
         if result.episode is None:
             raise RuntimeError("a recorded episode came back without its arrays")
@@ -293,7 +319,7 @@ class Job:
             arrays=policy.arrays,
             settings=dict(factory.settings),
             provenance=self._provenance(best),
-            stochastic=stochastic,
+            stochastic=policy.stochastic,
         )
         save_bundle(
             self._folder.bundle, contents, episode=result.episode, epochs=max(1, result.epochs)

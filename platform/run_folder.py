@@ -3,11 +3,13 @@
 ::
 
     config.json          effective configuration, every knob
+    config.toml          the same with comments, to start another run from (--config)
     run.json             versions, machine, seeds, revision of the source
     metrics.parquet      one row per iteration; a function of config.json alone
     timing.parquet       one row per iteration: seconds per stage, memory, lost workers
     evaluation.parquet   one row per evaluation and seed (column ``iteration``)
     baselines.parquet    heuristics on the same seeds
+    comparison.parquet   best policy and heuristics on other, unseen seeds
     checkpoints/         newest two and the best
     tensorboard/         the same figures as event files
     bundle/              the best policy
@@ -30,14 +32,17 @@ import polars as pl
 
 from .cli.version import versions
 from .files import UserError, make_folder, write_atomic
+from .template import template
 from .train_config import TrainConfig, from_json
 
 _FILES = (
     "run.json",
+    "config.toml",
     "metrics.parquet",
     "timing.parquet",
     "evaluation.parquet",
     "baselines.parquet",
+    "comparison.parquet",
     "summary.json",
     "report.html",
 )
@@ -55,6 +60,7 @@ class RunFolder:
         self.timing = root / "timing.parquet"
         self.evaluation = root / "evaluation.parquet"
         self.baselines = root / "baselines.parquet"
+        self.comparison = root / "comparison.parquet"
         self.summary = root / "summary.json"
         self.report = root / "report.html"
         self.checkpoints = root / "checkpoints"
@@ -83,7 +89,7 @@ class RunFolder:
         folder._clear()
         # Without config.json the folder is no run, so it is written last.
         write_json(folder.run, _facts(config))
-        write_json(folder.config, config.model_dump(mode="json"))
+        folder.write_config(config)
         return folder
 
     @classmethod
@@ -98,6 +104,11 @@ class RunFolder:
             raise UserError(f"{root} holds no run to continue; start one without --resume")
         make_folder(root)
         return folder, from_json(read_json(folder.config))
+
+    def write_config(self, config: TrainConfig) -> None:
+        """Store the effective configuration, for machines and for people."""
+        write_atomic(self.root / "config.toml", template(config, title="Effective configuration"))
+        write_json(self.config, config.model_dump(mode="json"))
 
     def _clear(self) -> None:
         # The configuration goes first: a folder that is half cleared is no run.

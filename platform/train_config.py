@@ -25,7 +25,7 @@ class EvaluationSettings(Settings):
     """How the policy is measured while it learns; on seeds that training never uses."""
 
     every: int = knob(
-        1, "iterations between evaluations", unit="iterations", usual="1 ... 10", ge=1
+        2, "iterations between evaluations", unit="iterations", usual="1 ... 10", ge=1
     )
     episodes: int = knob(
         40, "episodes of an evaluation, on fixed seeds", unit="episodes", usual="10 ... 100", ge=1
@@ -38,8 +38,8 @@ class EvaluationSettings(Settings):
     )
     baselines: Literal["none", "same", "all"] | tuple[str, ...] = knob(
         "same",
-        "heuristics to measure on the same seeds before training: none, same (all with the "
-        "policy's information), all (also those with fresh information), or a list of names",
+        "heuristics to measure on the same seeds, and again in the final comparison: none, same "
+        "(all with the policy's information), all (also those with fresh information), or names",
     )
 
 
@@ -92,14 +92,14 @@ class TrainConfig(Settings):
         "", "reference state that the guidance pulls towards; empty: the domain's first"
     )
     iterations: int = knob(
-        30,
+        20,
         "updates of the policy, each on fresh episodes",
         unit="iterations",
         usual="10 ... 300",
         ge=1,
     )
     episodes: int = knob(
-        2,
+        1,
         "episodes collected per iteration; more give steadier updates",
         unit="episodes",
         usual="1 ... 16",

@@ -55,7 +55,7 @@ def resume(
     folder, stored = RunFolder.open(root)
     if config is not None:
         _require_same(stored, config, root)
-        write_json(folder.config, config.model_dump(mode="json"))
+        folder.write_config(config)
     store = CheckpointStore(folder.checkpoints)
     known = store.iterations()
     if checkpoint is not None and checkpoint not in known:
