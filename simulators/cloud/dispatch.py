@@ -323,6 +323,8 @@ class DispatchSimulator:
         """What one dispatcher sees when it knows the true present."""
         last, row = self._last, slice(agent, agent + 1)
         heads, target = self._heads.only(agent), last.target[row]
+        shown = state.view()  # not a copy per decision: read-only, and valid until the next one
+        shown.flags.writeable = False
         seen, mask, service = self._features.candidates(live, heads, target)
         private: dict[str, NDArray[np.generic]] = {
             "agent": self._agents[row],
@@ -339,7 +341,7 @@ class DispatchSimulator:
             high=last.high[row],
             active=last.active[row],
             critic=last.critic,
-            state=state.copy(),
+            state=shown,
             exogenous=last.exogenous,
             time=last.time,
             private=private,
