@@ -40,7 +40,8 @@ class Alignment:
         pairs: pairs of actions that it was measured on.
         correlation: Pearson's, between the gain in value and the saving of cost.
         cosine: the same without centring: that of the two vectors over pairs.
-        agreement: share of pairs in which the action of higher value also costs less.
+        agreement: share of pairs in which the action of higher value also costs less; pairs that
+            tie in either do not count.
     """
 
     reference: str
@@ -230,4 +231,5 @@ def _cosine(gain: Doubles, saving: Doubles) -> Doubles:
 
 
 def _agreement(gain: Doubles, saving: Doubles) -> Doubles:
-    return ((np.sign(gain) * np.sign(saving)) > 0.0).mean(axis=1)
+    same = np.sign(gain) * np.sign(saving)
+    return (same > 0.0).sum(axis=1) / np.maximum((same != 0.0).sum(axis=1), 1)

@@ -71,6 +71,8 @@ def check_model(
         second = check.play(seed + episode, policy=2, answers=False)
         check.exogeneity(first, second)
         check.history(first)
+        if check.unusable:
+            continue
         if isinstance(simulator, SequentialSimulator):
             check.finite_differences(simulator, seed + episode)
         else:
@@ -91,6 +93,11 @@ class _Check:
     @property
     def problems(self) -> list[str]:
         return list(self._found.values())
+
+    @property
+    def unusable(self) -> bool:
+        """Whether the influence cannot even be applied to a state."""
+        return not self._found.keys().isdisjoint(("shape", "range", "finite"))
 
     def _say(self, kind: str, words: str) -> None:
         self._found.setdefault(kind, words)
