@@ -163,6 +163,10 @@ class Exclusive(Wake):
         self._busy += self._share() * (now - self._since)
         self._since = now
 
+    def present(self) -> list[Any]:
+        """Jobs on the node (no particular order)."""
+        return [entry[2] for entry in self._running]
+
     def remaining(self) -> list[float]:
         """Remaining service time of every job present, s (no particular order)."""
         now = self._calendar.now
