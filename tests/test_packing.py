@@ -15,7 +15,6 @@ from fairlead.platform.validation.published_packing import (
 from fairlead.simulators.cloud.fragmentation import (
     Fragmentation,
     first_of_equals,
-    place,
     typical_pods,
 )
 from fairlead.simulators.cloud.openb import read_openb_nodes, read_openb_pods
@@ -113,17 +112,10 @@ def test_typical_pods_cut_at_the_popularity(tmp_path):
         typical_pods(workload, (), popularity=0.0)
 
 
-def test_first_of_equals_and_place():
+def test_first_of_equals():
     values = np.array([[5, 5, 3, 5], [1, 2, 1, 2]])
-    assert first_of_equals(values).tolist() == [
-        [True, False, True, False],
-        [True, True, False, False],
-    ]
-    gpu = np.array([[1000, 400, 600], [700, 1000, 1000]])
-    assert place(gpu, 1, 500).tolist() == [[1000, 400, 100], [200, 1000, 1000]]
-    assert place(gpu, 1, 500, largest=True).tolist() == [[500, 400, 600], [700, 500, 1000]]
-    assert place(gpu[1:], 2, 1000).tolist() == [[700, 0, 0]]
-    assert place(gpu, 0, 0).tolist() == gpu.tolist()
+    expected = [[True, False, True, False], [True, True, False, False]]
+    assert first_of_equals(values).tolist() == expected
 
 
 def test_machines_filter_on_every_resource(tmp_path):

@@ -186,27 +186,3 @@ def first_of_equals(values: NDArray[np.integer]) -> Bools:
         same = values[:, :column] == values[:, column, None]
         first[:, column] = ~same.any(axis=1)
     return first
-
-
-def place(
-    gpu_left: NDArray[np.integer], gpus: int, gpu_milli: int, *, largest: bool = False
-) -> NDArray[np.integer]:
-    """Free milli per device after placing one pod on each row, ``[rows, devices]`` (a copy).
-
-    A share goes to the smallest sufficient device (``largest``: to the largest), whole GPUs to the
-    first untouched ones; devices of equal remainder in order of their index. Rows must be able to
-    host the pod.
-    """
-    after = gpu_left.copy()
-    if gpus == 0:
-        return after
-    fits = gpu_left >= gpu_milli
-    if gpus == 1:
-        worst = -1 if largest else np.iinfo(after.dtype).max
-        key = np.where(fits, gpu_left, worst)
-        device = key.argmax(axis=1) if largest else key.argmin(axis=1)
-        after[np.arange(after.shape[0]), device] -= gpu_milli
-        return after
-    taken = fits & (np.cumsum(fits, axis=1) <= gpus)
-    after[taken] -= gpu_milli
-    return after
