@@ -44,21 +44,28 @@ def knobs(settings: type[BaseModel] | BaseModel, prefix: str = "") -> list[Knob]
 
 
 def knob_table(settings_type: type[BaseModel] | BaseModel, title: str = "") -> Table:
-    """All knobs as a table: dotted name, default with unit, usual (else allowed) range, effect."""
+    """All knobs as a table: name and default with unit; effect and usual (else allowed) range."""
     values = "default" if isinstance(settings_type, type) else "value"
     table = Table(title=title or None, title_justify="left", title_style="bold", box=SIMPLE_HEAD)
-    table.add_column("knob", no_wrap=True)
-    table.add_column(values, overflow="fold", max_width=18)
-    table.add_column("usual range", overflow="fold", max_width=18)
-    table.add_column("effect", overflow="fold")
+    # Two lines per knob: deep names leave no room for four columns in a terminal of 80 characters.
+    table.add_column(f"knob\n= {values}", overflow="fold")
+    table.add_column("effect\nusual range", overflow="fold")
     for knob in knobs(settings_type):
         unit = "" if knob.value is None else knob.unit
-        value = f"{show_value(knob.value)} {unit}"
-        span = knob.limits if " | " in knob.limits else knob.usual or knob.limits
-        cells = (knob.name, value, span, knob.help)
-        # Brackets are part of TOML values, never rich markup.
-        table.add_row(*(Text(cell.rstrip()) for cell in cells))
+        value = f"= {show_value(knob.value)} {unit}".rstrip()
+        # Text, not markup: brackets are part of TOML values.
+        name = Text.assemble((knob.name, "bold"), "\n", (value, "green"))
+        reach = _reach(knob)
+        table.add_row(name, Text.assemble(knob.help, ("\n" + reach if reach else "", "dim")))
     return table
+
+
+def _reach(knob: Knob) -> str:
+    if isinstance(knob.value, bool):
+        return "true | false"
+    if " | " in knob.limits:
+        return knob.limits
+    return f"usual {knob.usual}" if knob.usual else knob.limits
 
 
 def _only_model(annotation: Any) -> type[BaseModel] | None:

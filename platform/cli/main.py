@@ -7,7 +7,6 @@ heavy inside their function, so that ``fairlead --help`` is quick and works on t
 from __future__ import annotations
 
 import importlib
-import importlib.util
 import linecache
 import os
 import re
@@ -73,8 +72,6 @@ def build() -> typer.Typer:
         del debug
 
     for name in COMMANDS:
-        if importlib.util.find_spec(f".{name}", __package__) is None:
-            continue
         importlib.import_module(f".{name}", __package__).register(app)
     return app
 
