@@ -39,8 +39,16 @@ FIELDS = (
 )
 """The eighteen fields in their order in the file."""
 
-_REAL = {"submit_time", "wait_time", "run_time", "average_cpu_time", "used_memory"}
-_REAL |= {"requested_time", "requested_memory", "think_time"}
+_REAL = {
+    "submit_time",
+    "wait_time",
+    "run_time",
+    "average_cpu_time",
+    "used_memory",
+    "requested_time",
+    "requested_memory",
+    "think_time",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +88,7 @@ class SwfLog:
 
     @property
     def processors(self) -> int | None:
-        """Size of the machine as the header says: ``MaxProcs``, else ``MaxNodes``, else ``None``."""
+        """Processors of the machine by the header: ``MaxProcs``, else ``MaxNodes``, else none."""
         for key in ("MaxProcs", "MaxNodes"):
             words = self.header.get(key, "").split()
             if words and words[0].isdigit() and int(words[0]) > 0:
@@ -100,17 +108,15 @@ def read_swf(path: str | Path) -> SwfLog:
     lines: list[int] = []
     rows: list[list[float]] = []
     with open_text(path) as stream:
-        for number, text in enumerate(stream, start=1):
-            text = text.strip()
+        for number, raw in enumerate(stream, start=1):
+            text = raw.strip()
             if text.startswith(";"):
                 _note(header, text)
             elif text:
                 lines.append(number)
                 rows.append(_fields(path, number, text.split()))
     if not rows:
-        raise DataError(
-            path, accepted="no job lines; eighteen numbers per line are expected"
-        )
+        raise DataError(path, accepted="no job lines; eighteen numbers per line are expected")
     values = np.array(rows, dtype=np.float64)
     line = np.array(lines, dtype=np.int64)
     _check(path, values, line)
@@ -140,9 +146,7 @@ def _fields(path: Path, line: int, words: list[str]) -> list[float]:
         except ValueError as error:
             field = f"{index + 1} ({FIELDS[index]})"
             accepted = "a finite number is expected, -1 for unknown"
-            raise DataError(
-                path, line=line, field=field, value=word, accepted=accepted
-            ) from error
+            raise DataError(path, line=line, field=field, value=word, accepted=accepted) from error
     return row
 
 
