@@ -167,6 +167,10 @@ class Exclusive(Wake):
         """Jobs on the node (no particular order)."""
         return [entry[2] for entry in self._running]
 
+    def marks(self) -> tuple[list[float], float]:
+        """As ``ProcessorSharing.marks``; the clock is real time."""
+        return [entry[0] for entry in self._running], self._calendar.now
+
     def remaining(self) -> list[float]:
         """Remaining service time of every job present, s (no particular order)."""
         now = self._calendar.now

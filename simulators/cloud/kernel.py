@@ -252,13 +252,21 @@ class ProcessorSharing(Wake):
         """Jobs on the station (no particular order)."""
         return [entry[2] for entry in self._jobs]
 
-    def remaining(self) -> list[float]:
-        """Remaining full-speed service time of every job present, s (no particular order)."""
+    def marks(self) -> tuple[list[float], float]:
+        """Clock readings at which the jobs present would leave, and the clock now.
+
+        Their differences are the remaining full-speed service times; the clock is virtual time.
+        """
         jobs = self._jobs
         if not jobs:
-            return []
+            return [], 0.0
         virtual = self._virtual + (self._calendar.now - self._updated) / len(jobs)
-        return [max(entry[0] - virtual, 0.0) for entry in jobs]
+        return [entry[0] for entry in jobs], virtual
+
+    def remaining(self) -> list[float]:
+        """Remaining full-speed service time of every job present, s (no particular order)."""
+        marks, clock = self.marks()
+        return [max(mark - clock, 0.0) for mark in marks]
 
     def busy_time(self) -> float:
         """Seconds during which the station has served at least one job."""
@@ -352,6 +360,13 @@ class FirstComeFirstServed(Wake):
     def present(self) -> list[Any]:
         """Jobs on the station, running ones first."""
         return [entry[2] for entry in self._running] + [job for job, _ in self._waiting]
+
+    def marks(self) -> tuple[list[float], float]:
+        """As ``ProcessorSharing.marks``; the clock is real time."""
+        now = self._calendar.now
+        marks = [entry[0] for entry in self._running]
+        marks.extend(now + service for _, service in self._waiting)
+        return marks, now
 
     def remaining(self) -> list[float]:
         """Remaining full-speed service time of every job present, s (running ones first)."""

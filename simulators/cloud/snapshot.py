@@ -105,11 +105,14 @@ class Observer:
         self._average(now)
         jobs = np.array(cluster.counts, dtype=np.int64)
         flat: list[float] = []
+        clocks: list[float] = []
         for count, station in zip(cluster.counts, cluster.stations, strict=True):
             if count:
-                flat += station.remaining()
+                marks, clock = station.marks()
+                flat += marks
+                clocks.append(clock)
         node = np.repeat(np.arange(jobs.shape[0]), jobs)
-        remaining = np.array(flat)
+        remaining = np.maximum(np.array(flat) - np.repeat(clocks, jobs[jobs > 0]), 0.0)
         order = np.lexsort((remaining, node))
         remaining = remaining[order]
         ledger = cluster.ledger
