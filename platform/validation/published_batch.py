@@ -105,7 +105,6 @@ def _checks(file: Path, folders: Sequence[Path]) -> list[Check]:
             missing = skipped(f"{file.name}: {trace}", f"no log {trace}.swf in the data folder")
             found.append(Check(f"{trace} of {file.name}", partial(_only, missing), cost=0.0))
             continue
-        # An own copy of the published table wins over its means in other files.
         run = partial(compare_log, path, processors, tuple(expected))
         cost = 4e-6 * sum(row.jobs for row in expected)
         found.append(Check(f"{trace}: per-sequence values of {file.name}", run, cost))
