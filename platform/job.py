@@ -191,7 +191,7 @@ class Job:
         if self._folder.baselines.exists():
             self._mark = _mark_of(EvaluationTable.read(self._folder.baselines))
             return
-        entrants = _baselines(self._config)
+        entrants = baselines(self._config)
         if not entrants:
             return
         table = evaluate(
@@ -299,7 +299,7 @@ class Job:
         settings = self._config.evaluation
         table = evaluate(
             self._executor,
-            [Entrant.policy(policy), *_baselines(self._config)],
+            [Entrant.policy(policy), *baselines(self._config)],
             evaluation_seeds(settings.episodes, settings.first_seed + HELD_OUT),
             bound=self._bound,
             progress=self._report("comparison"),
@@ -359,7 +359,7 @@ class Job:
         return count
 
 
-def _baselines(config: TrainConfig) -> list[Entrant]:
+def baselines(config: TrainConfig) -> list[Entrant]:
     """The heuristics to measure.
 
     Raises:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -15,9 +16,7 @@ from .files import UserError
 from .registry import find_domain, find_scenario
 from .tasks import DomainFactory, Guidance
 
-UNGUIDED: Mapping[str, Any] = {
-    "learner": {"guidance": {"alpha": {"schedule": "fixed", "start": 0.0}}}
-}
+UNGUIDED = ('learner.guidance.alpha.schedule="fixed"', "learner.guidance.alpha.start=0.0")
 """Overrides that switch the guidance off: the plain learner, bit for bit."""
 
 
@@ -121,6 +120,7 @@ class TrainConfig(Settings):
         return DomainFactory(self.domain, str(values["name"]), values)
 
 
+@cache
 def config_type(domain: str, scenario: str) -> type[TrainConfig]:
     """The configuration of runs on one scenario, its own knobs included.
 

@@ -17,7 +17,7 @@ import torch
 from .checkpoint import Checkpoint, CheckpointError, CheckpointStore
 from .executors import Executor, make_executor
 from .files import UserError
-from .job import Job, Observer, Outcome, Watch, unwatched
+from .job import Job, Observer, Outcome, Watch, baselines, unwatched
 from .run_folder import RunFolder, write_json
 from .train_config import TrainConfig
 
@@ -30,6 +30,7 @@ def start(
     Raises:
         UserError: the folder is in use or not writable, learning diverged, an episode fails ...
     """
+    baselines(config)  # complain before anything is written
     return _run(RunFolder.create(root, config, force=force), config, None, watch)
 
 
