@@ -23,16 +23,10 @@ from fairlead.simulators.cloud.event_mode import (
     shortest_queue,
     to_only,
 )
-from fairlead.simulators.cloud.kernel import (
-    Calendar,
-    FirstComeFirstServed,
-    Job,
-    ProcessorSharing,
-    Seat,
-    Wake,
-)
+from fairlead.simulators.cloud.kernel import Calendar, Job, Seat, Wake
 from fairlead.simulators.cloud.quantiles import LogHistogram
 from fairlead.simulators.cloud.sizes import SizeLaw
+from fairlead.simulators.cloud.stations import FirstComeFirstServed, ProcessorSharing
 from fairlead.simulators.streams import Streams
 
 

@@ -12,13 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fairlead.simulators.cloud.kernel import (
-    Calendar,
-    FirstComeFirstServed,
-    Job,
-    ProcessorSharing,
-    Seat,
-)
+from fairlead.simulators.cloud.kernel import Calendar, Job, Seat
+from fairlead.simulators.cloud.stations import FirstComeFirstServed, ProcessorSharing
 
 GRID = 0.25
 """Half of all examples lie on this grid, so that arrivals and departures often coincide."""

@@ -13,8 +13,8 @@ from fairlead.platform.validation import (
     rules,
     single_server,
 )
-from fairlead.simulators.cloud.kernel import FirstComeFirstServed, ProcessorSharing
 from fairlead.simulators.cloud.metrics import Accounts
+from fairlead.simulators.cloud.stations import FirstComeFirstServed, ProcessorSharing
 
 
 def failed(rows: list[Row]) -> list[str]:

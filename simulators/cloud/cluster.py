@@ -11,8 +11,9 @@ import numpy as np
 from ..interface import Bools, Doubles
 from .exclusive import Exclusive, Ledger
 from .fleet import Fleet
-from .kernel import Calendar, FirstComeFirstServed, Job, ProcessorSharing, Seat, Wake
+from .kernel import Calendar, Job, Seat, Wake
 from .scenario import Failures
+from .stations import FirstComeFirstServed, ProcessorSharing
 
 Station = ProcessorSharing | FirstComeFirstServed | Exclusive
 Returned = Callable[[Job], None]

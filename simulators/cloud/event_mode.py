@@ -16,9 +16,10 @@ import numpy as np
 
 from ..interface import Doubles
 from ..streams import Streams
-from .kernel import Calendar, FirstComeFirstServed, ProcessorSharing, Seat, Wake
+from .kernel import Calendar, Seat, Wake
 from .quantiles import LogHistogram
 from .sizes import SizeLaw
+from .stations import FirstComeFirstServed, ProcessorSharing
 
 BLOCK = 4096
 """Random numbers are drawn and completions are booked in blocks of this many."""
