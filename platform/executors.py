@@ -7,6 +7,7 @@ many there are, and a lost one can be played again. Another engine joins by offe
 from __future__ import annotations
 
 import itertools
+import os
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -48,6 +49,7 @@ __all__ = [
     "Trained",
     "WorkerError",
     "make_executor",
+    "usable_cores",
 ]
 
 ATTEMPTS = 3
@@ -310,6 +312,11 @@ def _explain(exitcode: int | None) -> str:
             "7: shared memory full)"
         )
     return f"the process ended with exit status {exitcode}"
+
+
+def usable_cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def make_executor(

@@ -78,7 +78,7 @@ class Outcome:
         best_iteration: with the highest evaluation mean.
         best: that mean; ``None`` if there was no evaluation.
         mark: best heuristic with the same information, and its mean.
-        seconds: of this call.
+        seconds: wall-clock of the run; after a resume including the time up to its checkpoint.
     """
 
     folder: Path
@@ -137,6 +137,7 @@ class Job:
         settings = config.evaluation
         self._seeds = evaluation_seeds(settings.episodes, settings.first_seed)
         self._bound = find_domain(config.domain).bound(config.scenario)
+        self._origin = perf_counter()
         self._best: float | None = None
         self._best_iteration: int | None = None
         self._latest: float | None = None
@@ -176,7 +177,7 @@ class Job:
             mark=self._mark,
         )
 
-    def outcome(self, *, finished: bool, seconds: float) -> Outcome:
+    def outcome(self, *, finished: bool) -> Outcome:
         return Outcome(
             folder=self._folder.root,
             finished=finished,
@@ -184,7 +185,7 @@ class Job:
             best_iteration=self._best_iteration,
             best=self._best,
             mark=self._mark,
-            seconds=seconds,
+            seconds=perf_counter() - self._origin,
         )
 
     def _measure_baselines(self) -> None:
@@ -216,6 +217,8 @@ class Job:
         self._latest = loaded.counters["latest"]
         for table in (self._metrics, self._timing, self._evaluations):
             table.restore(loaded.iteration)
+        if "elapsed" in self._timing.frame.columns:
+            self._origin -= float(self._timing.frame["elapsed"].to_list()[-1])
 
     def _iterate(self, events: EventFiles) -> None:
         begin = perf_counter()
@@ -280,6 +283,7 @@ class Job:
         seconds = {
             **done.seconds,
             "write": perf_counter() - clock,
+            "elapsed": perf_counter() - self._origin,
             "memory_mib": _memory_mib(),
             "workers_lost": float(faults.total),
         }
@@ -314,7 +318,7 @@ class Job:
             raise RuntimeError("a recorded episode came back without its arrays")
         factory = self._config.factory()
         contents = Contents(
-            name=f"{self._config.learner.algorithm}-{factory.scenario}",
+            name=self._config.title,
             spec=self._executor.spec,
             arrays=policy.arrays,
             settings=dict(factory.settings),

@@ -106,6 +106,12 @@ class TrainConfig(Settings):
     )
     seed: int = knob(0, "all random streams of the run derive from it", ge=0, lt=2**63)
 
+    @property
+    def title(self) -> str:
+        """Short name of what is learned, for tables: ``dgpg-mappo-dispatch``."""
+        guided = "dgpg-" if self.learner.guided else ""
+        return f"{guided}{self.learner.algorithm}-{self.factory().scenario}"
+
     def guidance(self) -> Guidance | None:
         """What roll-outs have to record for this learner; ``None`` for a plain one."""
         if not self.learner.guided:

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import threading
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
-from time import perf_counter
 from types import FrameType
 from typing import Any
 
 import torch
 
 from .checkpoint import Checkpoint, CheckpointError, CheckpointStore
-from .executors import Executor, make_executor
+from .executors import Executor, make_executor, usable_cores
 from .files import UserError
 from .job import Job, Observer, Outcome, Watch, baselines, unwatched
+from .report import write_report
 from .run_folder import RunFolder, write_json
 from .train_config import TrainConfig
 
@@ -94,7 +93,6 @@ def _differences(old: Any, new: Any, name: str = "") -> list[str]:
 def _run(
     folder: RunFolder, config: TrainConfig, loaded: Checkpoint | None, watch: Watch
 ) -> Outcome:
-    begin = perf_counter()
     execution = config.execution
     torch.set_num_threads(execution.torch_threads)
     if execution.device.startswith("cuda") and not torch.cuda.is_available():
@@ -113,14 +111,11 @@ def _run(
     ):
         job = Job(folder, config, executor, Observer(watch, stop))
         finished = job.run(loaded)
-        outcome = job.outcome(finished=finished, seconds=perf_counter() - begin)
+        outcome = job.outcome(finished=finished)
         write_json(folder.summary, _summary(outcome, executor))
+        watch(job.moment("report"))
+    write_report(folder.root)
     return outcome
-
-
-def usable_cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _summary(outcome: Outcome, executor: Executor) -> dict[str, Any]:

@@ -57,7 +57,9 @@ def show(folder: Folder, as_json: Json = False) -> None:
         Row.info("sampled", str(bundle.stochastic).lower(), ""),
     ]
     for name, value in manifest["provenance"].items():
-        if isinstance(value, str | int | float):
+        if isinstance(value, bool):
+            rows.append(Row.info(f"trained: {name}", str(value).lower(), ""))
+        elif isinstance(value, str | int | float):
             rows.append(Row.info(f"trained: {name}", value, ""))
     extra = {"manifest": dict(manifest)}
     raise typer.Exit(report(f"bundle {bundle.folder}", rows, as_json=as_json, extra=extra))

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 HELP_SCENARIO = ("cloud", "dispatch")
 """Whose knobs the help text lists."""
 
+DEMO_OUT = Path("runs/demo")
+
 Json = Annotated[bool, typer.Option("--json", help="Print exactly one JSON document.")]
 Workers = Annotated[
     int | None,
@@ -119,7 +121,9 @@ def train(
 
 
 def demo(
-    out: Annotated[Path, typer.Option(help="Run folder.")] = Path("runs/demo"),
+    out: Annotated[
+        Path | None, typer.Option(help="Run folder; default: runs/demo, replaced if it exists.")
+    ] = None,
     seed: Seed = None,
     workers: Workers = None,
     resume: Resume = False,
@@ -138,10 +142,10 @@ def demo(
         "dispatch",
         file=None,
         overrides=[*DEMO, *_flags(None, None, seed, workers, None)],
-        out=out,
+        out=out or DEMO_OUT,
         resume=resume,
         checkpoint=None,
-        force=force,
+        force=force or (out is None and not resume),
         as_json=as_json,
     )
 
