@@ -77,7 +77,7 @@ def test_a_wrong_figure_is_exit_status_one(suites):
     assert (wrong["measured"], wrong["expected"], wrong["passed"]) == (9, 9.1, False)
 
 
-@pytest.mark.parametrize("pattern", ["ZERO", "arithmetic: z*"])
+@pytest.mark.parametrize("pattern", ["ZERO", "arithmetic: z*", "z*o"])
 def test_only_selects_by_name_and_says_what_it_left_out(suites, pattern):
     rows = json.loads(invoke("toy", "--only", pattern, "--json", "--workers", "1").stdout)["rows"]
     assert rows[0]["name"] == "square of 0"

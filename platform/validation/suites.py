@@ -62,8 +62,8 @@ def collect(
 ) -> tuple[list[Check], list[Row]]:
     """The checks to run, in their order, and rows that say what is left out.
 
-    ``only`` keeps checks whose ``suite: check`` name matches it, ignoring case: a shell pattern if
-    it holds any of ``*?[``, else a part of the name.
+    ``only`` keeps checks whose name, alone or as ``suite: name``, matches it, ignoring case: a
+    shell pattern if it holds any of ``*?[``, else a part of the name.
     """
     chosen: list[Check] = []
     left_out: list[Row] = []
@@ -73,7 +73,11 @@ def collect(
             continue
         module = cast(_SuiteModule, import_module(suite.module, package=__package__))
         found = module.checks(data=data, quick=quick)
-        kept = [check for check in found if matches(f"{suite.name}: {check.name}", only)]
+        kept = [
+            check
+            for check in found
+            if matches(check.name, only) or matches(f"{suite.name}: {check.name}", only)
+        ]
         chosen += kept
         if len(kept) < len(found):
             count = len(found) - len(kept)
