@@ -259,13 +259,13 @@ UNITS: Mapping[str, str] = {
     "response": "s",
     "wait": "s",
     "age": "s",
-    "energy": "kWh",
     "makespan": "s",
-    "jobs": "jobs",
-    "arrived": "jobs",
-    "finished": "jobs",
+    "energy": "kWh",
+    "throughput": "jobs/s",
+    "arrivals": "jobs",
+    "completed": "jobs",
+    "in": "jobs",
     "conflicts": "jobs",
-    "events": "events",
     "component": "return",
 }
 """Unit of a figure by the first word of its name; pure numbers are not listed."""
