@@ -289,8 +289,8 @@ class ActorCritic:
                 "advantage/rms_guidance": math.sqrt(square),
                 "guidance/scale": scale,
                 "guidance/alpha": float(alpha.mean()),
-                "guidance/variance_return": float(np.nanmean(gram.variance_return)),
-                "guidance/variance_guidance": float(np.nanmean(gram.variance_guidance)),
+                "guidance/variance_return": _mean_known(gram.variance_return),
+                "guidance/variance_guidance": _mean_known(gram.variance_guidance),
                 "guidance/kappa": self.alpha.kappa,
                 "guidance/cosine": cosine,
                 "guidance/cosine_error": error,
@@ -550,3 +550,8 @@ def _factor_statistics(log_factor: Tensor, position: int) -> dict[str, float]:
         f"happo/log_factor_max/{position}": float(logs.max()),
         f"happo/effective_samples/{position}": float(share),
     }
+
+
+def _mean_known(values: Doubles) -> float:
+    known = values[np.isfinite(values)]
+    return float(known.mean()) if known.size else float("nan")

@@ -61,8 +61,8 @@ class GradientGram:
 
         The inner product leaves out equal units (``sum_{u != v} J_u . G_v``), because J_u and G_u
         share their sampled actions; the norms are those of the noisy means, which pulls the value
-        towards 0 and never changes its sign. The error is the jackknife over units; NaN with
-        fewer than 4 units.
+        towards 0 and never changes its sign. The error is the jackknife over units, widened to
+        the spread of Student's t with n - 1 degrees of freedom; NaN with fewer than 4 units.
         """
         n = self.units
         if n < 4:
@@ -71,6 +71,7 @@ class GradientGram:
         whole = _cosine(total, np.ones(n, bool))
         left_out = np.array([_cosine(total, np.arange(n) != unit) for unit in range(n)])
         error = np.sqrt((n - 1) / n * np.square(left_out - left_out.mean()).sum())
+        error *= np.sqrt((n - 1) / (n - 3))
         return whole, float(error)
 
 

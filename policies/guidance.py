@@ -34,9 +34,14 @@ from .joint_guidance import JointGuidance
 
 
 def guidance_advantage(log_p: Tensor, guidance: Tensor, mask: Tensor) -> Tensor:
-    """``q(a) - sum_a' pi(a') q(a')`` for every legal own action, 0 elsewhere; ``[..., K]``."""
-    mean = (masked_probabilities(log_p, mask) * guidance).sum(dim=-1, keepdim=True)
-    return (guidance - mean) * mask
+    """``q(a) - sum_a' pi(a') q(a')`` for every legal own action, 0 elsewhere; ``[..., K]``.
+
+    Values are taken relative to holding first, which is always legal: an agent whose actions are
+    all worth the same then gets exactly 0, whatever the rounding of its probabilities.
+    """
+    relative = guidance - guidance[..., HOLD : HOLD + 1]
+    mean = (masked_probabilities(log_p, mask) * relative).sum(dim=-1, keepdim=True)
+    return (relative - mean) * mask
 
 
 def clipped_surrogate(ratio: Tensor, advantage: Tensor, clip: float) -> Tensor:

@@ -33,7 +33,7 @@ def stacked_weights(
     return np.ascontiguousarray(gain * q, dtype=np.float32)
 
 
-def scorer_weights(  # noqa: PLR0913 - the dimensions of a network
+def scorer_weights(
     rng: np.random.Generator,
     *,
     groups: int,

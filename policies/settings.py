@@ -113,9 +113,9 @@ class AlignmentSettings(Settings):
         ge=1.0,
     )
     confidence: float = knob(
-        2.33,
+        3.0,
         "standard deviations by which the accumulated cosine must lie below 0 before alpha is cut "
-        "(2.33: one false alarm in 100 updates if the two gradients are unrelated)",
+        "(3: one false alarm in about 700 updates if the two gradients are unrelated)",
         usual="1.6 ... 3.5",
         gt=0.0,
     )
@@ -151,10 +151,10 @@ class GuidanceSettings(Settings):
         "decided when roll-outs are collected",
     )
     estimator: Literal["joint", "expected", "sampled"] = knob(
-        "expected",
-        "expected: sum over the own actions, no own-action sampling noise. joint: also the others' "
-        "actions in expectation, under the current policy at every minibatch (needs recorded "
-        "effects). sampled: the taken action's guidance is added to its advantage",
+        "joint",
+        "sampled: the taken action's guidance is added to its advantage. expected: summed over the "
+        "own actions, no own-action sampling noise. joint: the others' actions in expectation, "
+        "too, under the current policy at every minibatch (needs recorded effects)",
     )
     clip: bool = knob(
         False,
@@ -211,15 +211,15 @@ class LearnerConfig(Settings):
         le=1.0,
     )
     learning_rate: float = knob(
-        3e-3, "Adam step size of the policy", usual="3e-4 ... 1e-2", gt=0.0, le=0.1
+        2e-3, "Adam step size of the policy", usual="3e-4 ... 1e-2", gt=0.0, le=0.1
     )
     clip: float = knob(
         0.2, "PPO: how far a probability ratio pays", usual="0.05 ... 0.3", gt=0.0, lt=1.0
     )
     passes: int = knob(
-        6, "passes over the (sub-sampled) decisions per update", usual="2 ... 15", ge=1, le=1000
+        8, "passes over the (sub-sampled) decisions per update", usual="2 ... 15", ge=1, le=1000
     )
-    minibatches: int = knob(16, "minibatches of a pass", usual="1 ... 16", ge=1, le=1024)
+    minibatches: int = knob(8, "minibatches of a pass", usual="1 ... 16", ge=1, le=1024)
     max_samples: int = knob(
         24_000,
         "decisions drawn per pass, all groups together (each group gets an equal share, at least "
@@ -236,7 +236,7 @@ class LearnerConfig(Settings):
         ge=0.0,
     )
     target_kl: float = knob(
-        0.2,
+        0.3,
         "mean exact KL from the roll-out policy at which a group's update stops early",
         unit="nats",
         usual="0.01 ... 0.5",
