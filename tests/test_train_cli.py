@@ -9,7 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from fairlead.platform.cli.main import build, main
-from fairlead.platform.cli.train import _data_override, _flags, _scenario_of
+from fairlead.platform.cli.train import _flags, data_override, scenario_of
 from fairlead.platform.files import UserError
 from fairlead.platform.job import Moment
 from fairlead.platform.knobs import knobs
@@ -61,18 +61,18 @@ def test_options_are_overrides():
 def test_scenario_comes_from_the_file(tmp_path):
     file = tmp_path / "run.toml"
     file.write_text('seed = 3\n[scenario]\nname = "llm"\n')
-    assert _scenario_of(file, "cloud") == "llm"
-    assert _scenario_of(None, "cloud") == "dispatch"
+    assert scenario_of(file, "cloud") == "llm"
+    assert scenario_of(None, "cloud") == "dispatch"
 
 
 def test_data_folder_goes_where_files_are_read(tmp_path):
     assert load_config(
-        "cloud", "openb", overrides=_data_override("cloud", "openb", tmp_path)
+        "cloud", "openb", overrides=data_override("cloud", "openb", tmp_path)
     ).model_dump()["scenario"]["data"] == str(tmp_path)
     with pytest.raises(UserError, match="'dispatch' is built in and reads no files"):
-        _data_override("cloud", "dispatch", tmp_path)
+        data_override("cloud", "dispatch", tmp_path)
     with pytest.raises(UserError, match="no such folder"):
-        _data_override("cloud", "openb", tmp_path / "nothing")
+        data_override("cloud", "openb", tmp_path / "nothing")
 
 
 def test_demo_is_a_valid_configuration_within_its_size():

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .evaluate import AsJson, Config, First, Out, Overrides, Seeds, Workers
+from .evaluate import AsJson, Config, Data, First, Out, Overrides, Seeds, Workers
 
 if TYPE_CHECKING:
     from ..contest import Wanted
@@ -24,7 +24,9 @@ def compare(
     overrides: Overrides = None,
     scenario: Annotated[
         str | None,
-        typer.Option(help="Scenario of the domain (default: the first bundle's, or the first)."),
+        typer.Option(
+            help="Scenario of the domain (default: that of --config or the first --bundle)."
+        ),
     ] = None,
     config: Config = None,
     controllers: Annotated[
@@ -36,6 +38,7 @@ def compare(
     seeds: Seeds = 40,
     first_seed: First = 0,
     workers: Workers = 0,
+    data: Data = None,
     plot: Annotated[
         Path | None, typer.Option(help="Also draw the comparison to this PNG or SVG file.")
     ] = None,
@@ -49,19 +52,22 @@ def compare(
     """
     from ..contest import Arena, find_bundle, settings_of
     from ..files import UserError
-    from ..registry import find_domain
     from ..train_config import load_config
     from ..training import usable_cores
+    from .train import data_override, scenario_of
 
+    given = list(overrides or [])
+    if "=" in domain:  # fairlead compare scenario.agents=50
+        given, domain = [domain, *given], "cloud"
     trained = [find_bundle(path) for path in bundle or []]
     for found in trained:
         if found.spec.domain != domain:
             raise UserError(f"{found.folder} was trained for domain {found.spec.domain!r}")
-    base = None
-    chosen = scenario or next(iter(find_domain(domain).scenarios))
-    if trained and scenario in (None, trained[0].spec.scenario):
+    chosen, base = scenario or scenario_of(config, domain), None
+    if trained and config is None and scenario in (None, trained[0].spec.scenario):
         chosen, base = trained[0].spec.scenario, settings_of(trained[0])
-    settings = load_config(domain, chosen, file=config, overrides=overrides or [], base=base)
+    given += data_override(domain, chosen, data)
+    settings = load_config(domain, chosen, file=config, overrides=given, base=base)
     arena = Arena(settings.factory(), workers or usable_cores())
     entrants = [*arena.policies(trained), *arena.rules(names(controllers))]
     if not entrants:

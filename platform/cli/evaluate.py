@@ -13,7 +13,10 @@ Workers = Annotated[
     int, typer.Option(help="Worker processes; 0: one per usable core. No effect on results.", min=0)
 ]
 Config = Annotated[
-    Path | None, typer.Option(help="TOML file; its [scenario] table is used, as in training.")
+    Path | None, typer.Option(help="TOML file; its \\[scenario] table is used, as in training.")
+]
+Data = Annotated[
+    Path | None, typer.Option(help="Folder with the scenario's files (default: FAIRLEAD_DATA).")
 ]
 Out = Annotated[Path | None, typer.Option(help="Also write every episode to this Parquet file.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print exactly one JSON document.")]
@@ -41,7 +44,11 @@ def evaluate(
     seeds: Seeds = 40,
     first_seed: First = 0,
     workers: Workers = 0,
-    out: Out = None,
+    data: Data = None,
+    out: Data = Annotated[
+    Path | None, typer.Option(help="Folder with the scenario's files (default: FAIRLEAD_DATA).")
+]
+Out = None,
     as_json: AsJson = False,
 ) -> None:
     """Play a trained policy on fixed seeds and report its figures with bootstrap intervals.
@@ -53,12 +60,14 @@ def evaluate(
     from ..train_config import load_config
     from ..training import usable_cores
     from .compare import names, present
+    from .train import data_override, scenario_of
 
     trained = find_bundle(bundle)
     home = trained.factory()
-    chosen = scenario or home.scenario
+    chosen = scenario or (home.scenario if config is None else scenario_of(config, home.domain))
     base = settings_of(trained) if chosen == home.scenario else None
-    settings = load_config(home.domain, chosen, file=config, overrides=overrides or [], base=base)
+    given = [*(overrides or []), *data_override(home.domain, chosen, data)]
+    settings = load_config(home.domain, chosen, file=config, overrides=given, base=base)
     arena = Arena(settings.factory(), workers or usable_cores())
     entrants = [*arena.policies([trained]), *arena.rules(names(baselines))]
     table = arena.play(entrants, seeds=seeds, first=first_seed)

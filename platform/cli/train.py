@@ -98,12 +98,12 @@ def train(
     given = list(overrides or [])
     if "=" in domain:  # fairlead train scenario.agents=50
         given, domain = [domain, *given], "cloud"
-    name = scenario or _scenario_of(config, domain)
+    name = scenario or scenario_of(config, domain)
     if knobs:
         _print_knobs(domain, name)
         return
     given += _flags(algorithm, guidance, seed, workers, device)
-    given += _data_override(domain, name, data)
+    given += data_override(domain, name, data)
     continuing = resume or resume_from is not None
     if continuing and force:
         raise UserError("--force starts anew and --resume continues; give one of them")
@@ -223,7 +223,7 @@ def _flags(
     return [*found, *(UNGUIDED if guidance == "none" else ())]
 
 
-def _scenario_of(config: Path | None, domain: str) -> str:
+def scenario_of(config: Path | None, domain: str) -> str:
     """The scenario that a TOML file names, else the domain's first."""
     import tomllib
 
@@ -240,7 +240,8 @@ def _scenario_of(config: Path | None, domain: str) -> str:
     return str(section.get("name", first)) if isinstance(section, dict) else first
 
 
-def _data_override(domain: str, scenario: str, data: Path | None) -> list[str]:
+def data_override(domain: str, scenario: str, data: Path | None) -> list[str]:
+    """The override that a ``--data`` option stands for."""
     from ..registry import find_scenario
     from ..template import toml_value
 
