@@ -45,10 +45,7 @@ def evaluate(
     first_seed: First = 0,
     workers: Workers = 0,
     data: Data = None,
-    out: Data = Annotated[
-    Path | None, typer.Option(help="Folder with the scenario's files (default: FAIRLEAD_DATA).")
-]
-Out = None,
+    out: Out = None,
     as_json: AsJson = False,
 ) -> None:
     """Play a trained policy on fixed seeds and report its figures with bootstrap intervals.
