@@ -128,7 +128,11 @@ class _Closing:
 
 
 class InlineExecutor(_Closing):
-    """Plays episodes one after another in this process; errors come out as they are."""
+    """Plays episodes one after another in this process; errors come out as they are.
+
+    Set ``OMP_NUM_THREADS=1`` before numpy is imported (the command line does): matrices are small,
+    and on a busy machine a second thread made an episode eight times slower.
+    """
 
     def __init__(self, factory: Factory):
         self._stage = Stage(factory)

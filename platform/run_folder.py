@@ -19,11 +19,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import io
 import json
 import shutil
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, cast
@@ -76,16 +78,7 @@ class RunFolder:
                 cannot be written.
         """
         folder = cls(root)
-        make_folder(root)
-        if folder.config.exists() and not force:
-            raise UserError(
-                f"{root} already holds a run: continue it with --resume, replace it with "
-                "--force, or choose another folder with --out"
-            )
-        if not folder.config.exists() and any(root.iterdir()):
-            raise UserError(
-                f"{root} holds other files and no run; choose an empty folder with --out"
-            )
+        folder.require_free(force=force)
         folder._clear()
         # Without config.json the folder is no run, so it is written last.
         write_json(folder.run, _facts(config))
@@ -104,6 +97,38 @@ class RunFolder:
             raise UserError(f"{root} holds no run to continue; start one without --resume")
         make_folder(root)
         return folder, from_json(read_json(folder.config))
+
+    def require_free(self, *, force: bool) -> None:
+        """Raise unless a new run may be started here, see :meth:`create`."""
+        make_folder(self.root)
+        if self.config.exists():
+            if not force:
+                raise UserError(
+                    f"{self.root} already holds a run: continue it with --resume, replace it with "
+                    "--force, or choose another folder with --out"
+                )
+        elif any(path.name != ".lock" for path in self.root.iterdir()):
+            raise UserError(
+                f"{self.root} holds other files and no run; choose an empty folder with --out"
+            )
+
+    @contextmanager
+    def locked(self) -> Generator[None]:
+        """Keep other processes from training in this folder meanwhile.
+
+        The lock belongs to the process and ends with it, however it ends.
+
+        Raises:
+            UserError: another process has it.
+        """
+        with (self.root / ".lock").open("w", encoding="utf-8") as stream:
+            try:
+                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise UserError(
+                    f"another process is training in {self.root}; wait for it, or stop it first"
+                ) from error
+            yield
 
     def write_config(self, config: TrainConfig) -> None:
         """Store the effective configuration, for machines and for people."""

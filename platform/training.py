@@ -30,7 +30,10 @@ def start(
         UserError: the folder is in use or not writable, learning diverged, an episode fails ...
     """
     baselines(config)  # complain before anything is written
-    return _run(RunFolder.create(root, config, force=force), config, None, watch)
+    folder = RunFolder(root)
+    folder.require_free(force=force)
+    with folder.locked():
+        return _run(RunFolder.create(root, config, force=force), config, None, watch)
 
 
 def resume(
@@ -55,17 +58,19 @@ def resume(
     folder, stored = RunFolder.open(root)
     if config is not None:
         _require_same(stored, config, root)
-        folder.write_config(config)
-    store = CheckpointStore(folder.checkpoints)
-    known = store.iterations()
-    if checkpoint is not None and checkpoint not in known:
-        names = ", ".join(map(str, known)) or "none"
-        raise CheckpointError(f"{root} has no checkpoint {checkpoint}; known: {names}")
-    wanted = known[-1] if known and checkpoint is None else checkpoint
-    loaded = None if wanted is None else store.load(wanted)
-    if wanted is not None:
-        store.drop_after(wanted)
-    return _run(folder, config or stored, loaded, watch)
+    with folder.locked():
+        store = CheckpointStore(folder.checkpoints)
+        known = store.iterations()
+        if checkpoint is not None and checkpoint not in known:
+            names = ", ".join(map(str, known)) or "none"
+            raise CheckpointError(f"{root} has no checkpoint {checkpoint}; known: {names}")
+        wanted = known[-1] if known and checkpoint is None else checkpoint
+        loaded = None if wanted is None else store.load(wanted)
+        if config is not None:
+            folder.write_config(config)
+        if wanted is not None:
+            store.drop_after(wanted)
+        return _run(folder, config or stored, loaded, watch)
 
 
 def _require_same(stored: TrainConfig, wanted: TrainConfig, root: Path) -> None:

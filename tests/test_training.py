@@ -242,6 +242,17 @@ def test_runs_are_not_overwritten_by_accident(finished, tmp_path):
         resume(tmp_path / "nothing")
 
 
+def test_two_processes_cannot_train_in_one_folder(finished):
+    folder, _ = RunFolder.open(finished[0])
+    before = sorted(path.name for path in finished[0].rglob("*"))
+    with folder.locked():
+        with pytest.raises(UserError, match="another process is training in"):
+            resume(finished[0])
+        with pytest.raises(UserError, match="another process is training in"):
+            start(small(), finished[0], force=True)
+    assert sorted(path.name for path in finished[0].rglob("*")) == before
+
+
 def test_force_replaces_a_run_and_only_that(tmp_path):
     run = tmp_path / "run"
     start(small("iterations=1"), run)

@@ -28,6 +28,9 @@ COMMANDS = ("train", "evaluate", "compare", "bundle", "validate", "scenario", "b
 EXTRAS = ("train", "serve", "dev")
 """Extras to suggest for a missing package, best first."""
 
+THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+"""Environment variables by which numerical libraries take their number of threads."""
+
 _HELP = """
 Simulate systems with many local decision makers, train cooperative controllers on them, and \
 compare those with the heuristics of the field.
@@ -78,6 +81,10 @@ def build() -> typer.Typer:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line; raises ``SystemExit`` with 0, 1 (missed mark) or 2 (mistake)."""
+    # Read once, when numpy is first imported (by a command). Matrices here are small: on a busy
+    # machine a second thread makes them many times slower. Torch has a setting of its own.
+    for name in THREADS:
+        os.environ.setdefault(name, "1")
     given = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in given or os.environ.get("FAIRLEAD_DEBUG", "") not in ("", "0")
     try:
