@@ -128,7 +128,19 @@ def test_the_list_names_every_rule_in_both_variants():
     assert sum(name.endswith(" (fresh)") for name in plain) == 10
     vector = rules(spec_of(PLAIN + VECTOR))
     assert {"best-fit", "worst-fit", "fgd", "drf", "tetris", "weighted-random"} <= vector.keys()
-    assert "greedy-reference" not in vector  # the columns describe draining shared nodes
+    assert "interpreted-reference" not in vector  # it levels the drain cost of shared nodes
+
+
+def test_greedy_on_fragmentation_does_not_round_as_the_published_rule_does():
+    spec = spec_of(PLAIN + VECTOR)
+    seen = observe(spec, {"fragmentation_delta": [[1.0, 0.0, 2.0]] * 2})
+    # 100 sigmoid(-delta / 1000) is 49.97, 50 and 49.95: cut to 49, 50, 49. With 1, 3 and 2 all
+    # are 49 and the fixed rank decides.
+    assert rules(spec)["greedy-reference"].act(seen, np.random.default_rng(0)).tolist() == [2, 2]
+    seen = observe(spec, {"fragmentation_delta": [[1.0, 3.0, 2.0]] * 2})
+    assert rules(spec)["greedy-reference"].act(seen, np.random.default_rng(0)).tolist() == [1, 1]
+    first = fixed_order(np.arange(3)).argmin() + 1
+    assert rules(spec)["fgd"].act(seen, np.random.default_rng(0)).tolist() == [first, first]
 
 
 def draws(rule, seen: Observation, count: int = 4000) -> np.ndarray:

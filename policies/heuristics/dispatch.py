@@ -203,5 +203,6 @@ def _rules(
         rank("worst-fit", left, lambda c: -best_fit(c), "rank"),
         rank("fgd", ("fragmentation_delta",), fragmentation_descent, "rank"),
         rank("drf", ("dominant_share",), lambda c: c["dominant_share"]),
+        rank("greedy-reference", ("fragmentation_delta",), lambda c: c["fragmentation_delta"]),
         rank("tetris", ("alignment",), lambda c: -c["alignment"]),
     ]
