@@ -10,6 +10,7 @@ _RIVALS = (
     "least-work-left",
     "sed",
     "interpreted",
+    "interpreted-reference",
     "greedy-reference",
     "sed (fresh)",
 )
