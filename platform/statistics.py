@@ -78,10 +78,7 @@ def bootstrap(
     if not 0.0 < level < 1.0:
         raise ValueError(f"level must be between 0 and 1, got {level}")
     rng = np.random.default_rng(np.random.SeedSequence([seed, 0xB007]))
-    drawn = [
-        group[rng.integers(group.size, size=(resamples, group.size))]
-        for group in groups
-    ]
+    drawn = [group[rng.integers(group.size, size=(resamples, group.size))] for group in groups]
     replicated = statistic(np.concatenate(drawn, axis=1))
     low, high = np.quantile(replicated, [(1 - level) / 2, (1 + level) / 2])
     return Interval(float(statistic(runs)), float(low), float(high), level)
@@ -130,9 +127,7 @@ def probability_of_improvement(
     rng = np.random.default_rng(np.random.SeedSequence([seed, 0xB007]))
     # Resampling runs means re-weighting rows and columns of the table of wins.
     rows = rng.multinomial(a.size, np.full(a.size, 1 / a.size), size=resamples) / a.size
-    columns = (
-        rng.multinomial(b.size, np.full(b.size, 1 / b.size), size=resamples) / b.size
-    )
+    columns = rng.multinomial(b.size, np.full(b.size, 1 / b.size), size=resamples) / b.size
     replicated = np.einsum("ra,ab,rb->r", rows, won, columns, optimize=True)
     low, high = np.quantile(replicated, [(1 - level) / 2, (1 + level) / 2])
     return Interval(float(won.mean()), float(low), float(high), level)
@@ -141,17 +136,13 @@ def probability_of_improvement(
 def performance_profile(scores: ArrayLike, thresholds: ArrayLike) -> Values:
     """Fraction of runs that score above each threshold, ``[thresholds]``."""
     runs = _runs(scores)
-    return (runs[:, None] > np.asarray(thresholds, dtype=np.float64)[None, :]).mean(
-        axis=0
-    )
+    return (runs[:, None] > np.asarray(thresholds, dtype=np.float64)[None, :]).mean(axis=0)
 
 
 def _pair(ours: ArrayLike, theirs: ArrayLike) -> tuple[Values, Values]:
     a, b = _runs(ours), _runs(theirs)
     if a.size != b.size:
-        raise ValueError(
-            f"paired runs need common seeds: {a.size} runs against {b.size}"
-        )
+        raise ValueError(f"paired runs need common seeds: {a.size} runs against {b.size}")
     return a, b
 
 

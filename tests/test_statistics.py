@@ -21,9 +21,7 @@ def test_iqm_drops_a_quarter_at_each_end():
 def test_iqm_equals_scipy_trim_mean():
     stats = pytest.importorskip("scipy.stats")
     values = np.random.default_rng(1).standard_t(2, size=37)
-    assert statistics.iqm(values) == pytest.approx(
-        stats.trim_mean(values, 0.25), abs=1e-14
-    )
+    assert statistics.iqm(values) == pytest.approx(stats.trim_mean(values, 0.25), abs=1e-14)
 
 
 def test_bootstrap_interval_has_the_normal_width():
@@ -85,9 +83,7 @@ def test_probability_of_improvement_equals_mann_whitney():
     a, b = rng.integers(0, 9, 23).astype(float), rng.integers(1, 10, 17).astype(float)
     u = stats.mannwhitneyu(a, b).statistic
     expected = u / (a.size * b.size)
-    assert statistics.probability_of_improvement(a, b).point == pytest.approx(
-        expected, abs=1e-12
-    )
+    assert statistics.probability_of_improvement(a, b).point == pytest.approx(expected, abs=1e-12)
 
 
 def test_performance_profile_counts_runs_above():

@@ -14,7 +14,7 @@ from fairlead.simulators.interface import Choice, Feature, Observation, Spec, St
 
 
 class RingSimulator:
-    """Implements ``Simulator``; load drains by ``drain`` per epoch, server ``j`` weighs ``cost[j]``."""
+    """Implements ``Simulator``; load drains by ``drain`` per epoch, server j weighs ``cost[j]``."""
 
     def __init__(self, agents: int = 6, horizon: int = 20, drain: float = 0.8, work: float = 0.8):
         self.drain, self.work = drain, work
