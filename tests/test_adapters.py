@@ -77,7 +77,15 @@ def checked_ring() -> RingSimulator:
     return RingSimulator(agents=5, horizon=12)
 
 
-@pytest.mark.parametrize("build", [checked_ring, Tanks])
+def small_cluster():
+    pytest.importorskip("simpy")
+    from fairlead.simulators.cloud.dispatch import DispatchSimulator
+    from fairlead.simulators.cloud.scenario import DispatchScenario
+
+    return DispatchSimulator(DispatchScenario(agents=5, horizon=10))
+
+
+@pytest.mark.parametrize("build", [checked_ring, Tanks, small_cluster])
 def test_parallel_env_passes_pettingzoo(build, capsys):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -94,10 +102,11 @@ def test_parallel_env_passes_pettingzoo(build, capsys):
     [
         lambda: adapters.JointEnv(checked_ring()),
         lambda: adapters.JointEnv(Tanks()),
+        lambda: adapters.JointEnv(small_cluster()),
         lambda: adapters.OneAgentEnv(checked_ring(), agent=2, others=stay),
         lambda: adapters.OneAgentEnv(Tanks(), agent=1, others=lambda seen: seen.low),
     ],
-    ids=["joint ring", "joint tanks", "one of the ring", "one tank"],
+    ids=["joint ring", "joint tanks", "joint cluster", "one of the ring", "one tank"],
 )
 def test_gymnasium_views_pass_check_env(build):
     from gymnasium.utils.env_checker import check_env

@@ -234,3 +234,21 @@ def test_fresh_steps_show_one_agent_at_a_time():
     assert check_simulator(lambda: OneByOne(agents=5, horizon=6)) == []
     problems = check_simulator(lambda: ShowsEverybody(agents=5, horizon=6))
     assert len(problems) == 1 and "step_fresh() shows 5 agents" in problems[0]
+
+
+@pytest.mark.parametrize(
+    "knobs",
+    [
+        {},
+        {"discipline": "fcfs", "node_limit": 3, "failures": {"mttf": 30.0, "mttr": 5.0}},
+        {"snapshot_age": 0, "weights": {"energy": 0.1, "slo": 0.5}},
+    ],
+    ids=["plain", "failing", "weighted"],
+)
+def test_the_dispatching_simulator_is_sound(knobs):
+    pytest.importorskip("simpy")
+    from fairlead.simulators.cloud.dispatch import DispatchSimulator
+    from fairlead.simulators.cloud.scenario import DispatchScenario
+
+    scenario = DispatchScenario.model_validate({"agents": 6, "horizon": 25, **knobs})
+    assert check_simulator(lambda: DispatchSimulator(scenario)) == []
