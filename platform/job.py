@@ -9,12 +9,9 @@ from __future__ import annotations
 
 import resource
 import sys
-import threading
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from pathlib import Path
 from time import perf_counter
-from typing import Any, Literal
+from typing import Any
 
 import polars as pl
 
@@ -25,6 +22,7 @@ from .evaluation import Entrant, EvaluationTable, evaluate
 from .executors import Executor, Result
 from .files import UserError
 from .loop import Iteration, Loop
+from .moments import Moment, Observer, Outcome, Stage, Stopped
 from .registry import find_domain
 from .rollouts import evaluation_seeds
 from .run_folder import RunFolder, Table, revision
@@ -32,78 +30,12 @@ from .tasks import Task, Trained
 from .tensorboard import EventFiles
 from .train_config import TrainConfig
 
-Stage = Literal["baselines", "evaluate", "collect", "write", "bundle", "comparison", "report"]
-
 POLICY = "policy"
 """Name of the policy in the tables of a run."""
 
 HELD_OUT = 1_000_000
 """Seeds of the final comparison start this far after those of the evaluations, which chose the
 best policy and so are no longer fair to it."""
-
-
-@dataclass(frozen=True, slots=True)
-class Moment:
-    """Where a training job is; given to its watcher.
-
-    ``latest`` and ``best`` are evaluation means; ``mark`` is the best heuristic with the policy's
-    information and its mean, if baselines were measured.
-    """
-
-    stage: Stage
-    iteration: int
-    iterations: int
-    done: int = 0
-    total: int = 0
-    latest: float | None = None
-    best: float | None = None
-    mark: tuple[str, float] | None = None
-
-
-Watch = Callable[[Moment], None]
-
-
-def unwatched(_: Moment) -> None:
-    """A watcher that looks away."""
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """How a job ended.
-
-    Attributes:
-        folder: of the run.
-        finished: all iterations are done; otherwise it was stopped and can be resumed.
-        iteration: last completed one.
-        best_iteration: with the highest evaluation mean.
-        best: that mean; ``None`` if there was no evaluation.
-        mark: best heuristic with the same information, and its mean.
-        seconds: wall-clock of the run; after a resume including the time up to its checkpoint.
-    """
-
-    folder: Path
-    finished: bool
-    iteration: int
-    best_iteration: int | None
-    best: float | None
-    mark: tuple[str, float] | None
-    seconds: float
-
-
-class Stopped(Exception):  # noqa: N818
-    """The user asked to stop; raised between episodes and between stages."""
-
-
-@dataclass(frozen=True, slots=True)
-class Observer:
-    """Who watches a job, and the flag by which it is asked to stop."""
-
-    watch: Watch = unwatched
-    stop: threading.Event = field(default_factory=threading.Event)
-
-    def raise_if_stopped(self) -> None:
-        if self.stop.is_set():
-            raise Stopped
 
 
 class Job:

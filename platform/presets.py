@@ -20,7 +20,7 @@ DEMO = (
     "iterations=20",
     "episodes=1",
     "evaluation.every=2",
-    "evaluation.episodes=40",
+    "evaluation.episodes=20",
     f"evaluation.baselines={list(_RIVALS)}",
 )
 """DG-PG on the built-in dispatch scenario with 20 agents."""

@@ -15,7 +15,8 @@ import torch
 from .checkpoint import Checkpoint, CheckpointError, CheckpointStore
 from .executors import Executor, make_executor, usable_cores
 from .files import UserError
-from .job import Job, Observer, Outcome, Watch, baselines, unwatched
+from .job import Job, baselines
+from .moments import Observer, Outcome, Watch, unwatched
 from .report import write_report
 from .run_folder import RunFolder, write_json
 from .train_config import TrainConfig

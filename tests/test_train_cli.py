@@ -11,8 +11,8 @@ from typer.testing import CliRunner
 from fairlead.platform.cli.main import build, main
 from fairlead.platform.cli.train import _flags, data_override, scenario_of
 from fairlead.platform.files import UserError
-from fairlead.platform.job import Moment
 from fairlead.platform.knobs import knobs
+from fairlead.platform.moments import Moment
 from fairlead.platform.presets import DEMO
 from fairlead.platform.train_config import config_type, load_config
 

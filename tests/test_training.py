@@ -18,8 +18,9 @@ from fairlead.platform.bundle import load_bundle
 from fairlead.platform.checkpoint import CheckpointError
 from fairlead.platform.evaluation import EvaluationTable
 from fairlead.platform.files import UserError
-from fairlead.platform.job import POLICY, Moment
+from fairlead.platform.job import POLICY
 from fairlead.platform.loop import DivergedError
+from fairlead.platform.moments import Moment
 from fairlead.platform.run_folder import RunFolder, Table
 from fairlead.platform.tasks import Task
 from fairlead.platform.train_config import UNGUIDED, from_json, load_config

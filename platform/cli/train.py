@@ -13,7 +13,7 @@ from typer.core import TyperCommand
 from ..files import UserError
 
 if TYPE_CHECKING:
-    from ..job import Outcome
+    from ..moments import Outcome
     from ..train_config import TrainConfig
 
 HELP_SCENARIO = ("cloud", "dispatch")

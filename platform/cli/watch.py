@@ -17,7 +17,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from ..job import Moment, Watch
+from ..moments import Moment, Watch
 
 
 @contextmanager

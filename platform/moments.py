@@ -1,0 +1,75 @@
+"""What a training job tells whoever watches it, and how it is asked to stop."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+Stage = Literal["baselines", "evaluate", "collect", "write", "bundle", "comparison", "report"]
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """Where a training job is; given to its watcher.
+
+    ``latest`` and ``best`` are evaluation means; ``mark`` is the best heuristic with the policy's
+    information and its mean, if baselines were measured.
+    """
+
+    stage: Stage
+    iteration: int
+    iterations: int
+    done: int = 0
+    total: int = 0
+    latest: float | None = None
+    best: float | None = None
+    mark: tuple[str, float] | None = None
+
+
+Watch = Callable[[Moment], None]
+
+
+def unwatched(_: Moment) -> None:
+    """A watcher that looks away."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a job ended.
+
+    Attributes:
+        folder: of the run.
+        finished: all iterations are done; otherwise it was stopped and can be resumed.
+        iteration: last completed one.
+        best_iteration: with the highest evaluation mean.
+        best: that mean; ``None`` if there was no evaluation.
+        mark: best heuristic with the same information, and its mean.
+        seconds: wall-clock of the run; after a resume including the time up to its checkpoint.
+    """
+
+    folder: Path
+    finished: bool
+    iteration: int
+    best_iteration: int | None
+    best: float | None
+    mark: tuple[str, float] | None
+    seconds: float
+
+
+class Stopped(Exception):  # noqa: N818
+    """The user asked to stop; raised between episodes and between stages."""
+
+
+@dataclass(frozen=True, slots=True)
+class Observer:
+    """Who watches a job, and the flag by which it is asked to stop."""
+
+    watch: Watch = unwatched
+    stop: threading.Event = field(default_factory=threading.Event)
+
+    def raise_if_stopped(self) -> None:
+        if self.stop.is_set():
+            raise Stopped
