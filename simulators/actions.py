@@ -19,8 +19,8 @@ def checked_choices(spec: Spec, seen: Observation, actions: NDArray[np.generic])
     given: NDArray[Any] = np.asarray(actions)
     if given.shape != (spec.agents,) or given.dtype.kind not in "iu":
         raise ValueError(
-            f"actions must be {spec.agents} whole numbers, one per agent; "
-            f"got shape {given.shape} of {given.dtype}"
+            f"actions must be integers of shape ({spec.agents},), one per agent; "
+            f"got {given.dtype} of shape {given.shape}"
         )
     inside = (given >= 0) & (given < seen.mask.shape[1])
     chosen = np.where(inside, given, 0).astype(np.int64)
@@ -29,8 +29,7 @@ def checked_choices(spec: Spec, seen: Observation, actions: NDArray[np.generic])
         agent = int(np.argmin(legal))
         allowed = np.flatnonzero(seen.mask[agent]).tolist()
         raise ValueError(
-            f"agent {agent} chose candidate {given[agent]}, which is not legal; "
-            f"its mask allows {allowed}"
+            f"agent {agent} chose illegal candidate {given[agent]}; its mask allows {allowed}"
         )
     return chosen
 

@@ -29,12 +29,12 @@ def test_legal_choices_pass_as_whole_numbers(game):
     [
         (
             [0, 1, 2, 2],
-            r"agent 2 chose candidate 2, .*; its mask allows \[0, 1, 3\]",
+            r"agent 2 chose illegal candidate 2; its mask allows \[0, 1, 3\]",
         ),
-        ([0, 0, 0, -1], "agent 3 chose candidate -1"),
-        ([4, 0, 0, 0], "agent 0 chose candidate 4"),
-        ([0, 0, 0], r"actions must be 4 whole numbers, one per agent; got shape \(3,\)"),
-        ([0.0, 0.0, 0.0, 0.0], "of float64"),
+        ([0, 0, 0, -1], "agent 3 chose illegal candidate -1"),
+        ([4, 0, 0, 0], "agent 0 chose illegal candidate 4"),
+        ([0, 0, 0], r"actions must be integers of shape \(4,\), .* got int64 of shape \(3,\)"),
+        ([0.0, 0.0, 0.0, 0.0], "got float64"),
     ],
 )
 def test_illegal_choices_name_agent_and_value(game, actions, message):

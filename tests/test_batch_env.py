@@ -201,11 +201,13 @@ def test_illegal_actions_name_agent_and_candidate(folder):
     simulator = BatchSimulator(scenario(folder, agents=2))
     seen = simulator.reset(0)
     assert seen.active.tolist() == [True, False]
-    with pytest.raises(ValueError, match="agent 1 chose candidate 1, which is masked"):
+    with pytest.raises(ValueError, match="agent 1 chose illegal candidate 1"):
         simulator.step(np.array([1, 1]))
-    with pytest.raises(ValueError, match="agent 0 chose candidate 99"):
+    with pytest.raises(ValueError, match="agent 0 chose illegal candidate 99"):
         simulator.step(np.array([99, 0]))
-    with pytest.raises(ValueError, match=r"2 whole numbers, got shape \(1,\)"):
+    with pytest.raises(
+        ValueError, match=r"integers of shape \(2,\), one per agent; got int64 of shape \(1,\)"
+    ):
         simulator.step(np.array([1]))
 
 

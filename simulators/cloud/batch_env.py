@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..actions import checked_choices
 from ..interface import HOLD, Choice, Doubles, Ints, Observation, Spec, Step
 from ..streams import Streams
 from .batch import BatchJobs, BatchResult, batch_jobs
@@ -108,7 +109,7 @@ class BatchSimulator:
         return self._observe()
 
     def step(self, actions: NDArray[np.generic]) -> Step:
-        chosen = self._checked(actions)
+        chosen = checked_choices(self.spec, self._seen, actions)
         now = self._clock.now
         for agent in np.flatnonzero(self._seen.active).tolist():
             part = self._partitions[agent]
@@ -255,21 +256,6 @@ class BatchSimulator:
     def _cycle(self, _: Any) -> None:
         self._cycle_due = False
         self._cycle_at = self._clock.now
-
-    def _checked(self, actions: NDArray[np.generic]) -> Ints:
-        agents, candidates = self.spec.agents, self.scenario.window + 1
-        array = np.asarray(actions)
-        if array.shape != (agents,) or array.dtype.kind not in "iu":
-            raise ValueError(
-                f"actions must be {agents} whole numbers, got shape {array.shape} of {array.dtype}"
-            )
-        chosen = array.astype(np.int64)
-        wrong = (chosen < 0) | (chosen >= candidates)
-        wrong |= ~self._seen.mask[np.arange(agents), np.where(wrong, HOLD, chosen)]
-        if wrong.any():
-            agent = int(np.argmax(wrong))
-            raise ValueError(f"agent {agent} chose candidate {chosen[agent]}, which is masked")
-        return chosen
 
     def _observe(self) -> Observation:
         now = self._clock.now

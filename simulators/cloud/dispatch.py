@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from ..actions import checked_choices
 from ..interface import Choice, Chooser, Doubles, Ints, Observation, Spec, Step
 from ..streams import Streams
 from .candidates import CandidateSampler
@@ -140,7 +141,7 @@ class DispatchSimulator:
             RuntimeError: before ``reset`` or after the end of the episode.
         """
         self._running()
-        chosen = self._checked(actions)
+        chosen = checked_choices(self.spec, self._last, actions)
         placing = np.flatnonzero((chosen > 0) & self._last.active)
         if self._contended:
             placing = self._order.permutation(placing)
@@ -192,25 +193,6 @@ class DispatchSimulator:
             raise RuntimeError("reset the simulator before stepping it")
         if self._epoch >= self.scenario.horizon:
             raise RuntimeError(f"the episode ended after {self._epoch} epochs; reset it")
-
-    def _checked(self, actions: NDArray[np.generic]) -> Ints:
-        given = np.asarray(actions)
-        agents = self.fleet.agents
-        if given.shape != (agents,) or not np.issubdtype(given.dtype, np.integer):
-            raise ValueError(
-                f"actions must be integers of shape ({agents},), got {given.dtype} of shape "
-                f"{given.shape}"
-            )
-        chosen = given.astype(np.int64)
-        inside = (chosen >= 0) & (chosen < self._last.mask.shape[1])
-        legal = inside & self._last.mask[self._agents, np.where(inside, chosen, 0)]
-        if not legal.all():
-            agent = int(np.argmin(legal))
-            raise ValueError(
-                f"agent {agent} chose illegal candidate {chosen[agent]}; its mask allows "
-                f"{np.flatnonzero(self._last.mask[agent]).tolist()}"
-            )
-        return chosen
 
     def _take_back(self, job: Job) -> None:
         if job.owner != BACKGROUND:
