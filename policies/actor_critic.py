@@ -148,6 +148,7 @@ class ActorCritic:
         statistics: dict[str, float] = {}
         done: list[tuple[Tensor, PpoStatistics]] = []
         blocks = self._blocks()
+        joint = ppo.blend.joint if ppo.blend is not None else None
         shape = (ppo.experience.episodes, ppo.experience.epochs)
         log_factor = torch.zeros(shape, dtype=torch.float64, device=self.device)
         for position, members in enumerate(blocks):
@@ -159,9 +160,10 @@ class ActorCritic:
                 factor=log_factor.exp().float() if position > 0 else None,
             )
             old = {name: value.clone() for name, value in block.parameters.items()}
-            if ppo.blend is not None and ppo.blend.joint is not None and len(blocks) > 1:
-                ppo.blend.joint.policy = self._probabilities(ppo.experience, decisions)
-            done.append((groups, ppo.improve(block, self._passes(rng, decisions, members))))
+            if joint is not None and len(blocks) > 1:
+                joint.policy = self._probabilities(ppo.experience, decisions)
+            passes = self._passes(rng, decisions, members, whole_epochs=joint is not None)
+            done.append((groups, ppo.improve(block, passes)))
             for name, value in block.parameters.items():
                 self.actor[name][groups] = value
             self.adam.merge(block.adam, groups)
@@ -281,8 +283,8 @@ class ActorCritic:
         self.alpha.observe(
             gram.variance_return, gram.variance_guidance, inner=inner, square=square_guidance
         )
-        cosine, error = gram.cosine()
-        self.alpha.brake = self.monitor.observe(cosine, error, self.alpha.brake)
+        cosine, score = gram.cosine()
+        self.alpha.brake = self.monitor.observe(score, self.alpha.brake)
         alpha = self.alpha.value(self.updates)
         statistics.update(
             {
@@ -293,7 +295,7 @@ class ActorCritic:
                 "guidance/variance_guidance": _mean_known(gram.variance_guidance),
                 "guidance/kappa": self.alpha.kappa,
                 "guidance/cosine": cosine,
-                "guidance/cosine_error": error,
+                "guidance/cosine_error": abs(cosine / score) if score else float("nan"),
                 "guidance/evidence": float(self.monitor.evidence),
                 "guidance/alerts": float(self.monitor.alerts),
                 "guidance/brake": self.alpha.brake,
@@ -302,7 +304,8 @@ class ActorCritic:
         if 1 < self.groups <= NAMED_GROUPS:
             for name, value in zip(self.group_names, alpha, strict=True):
                 statistics[f"alpha/{name}"] = float(value)
-        return self._blend(alpha, scale, joint)
+        # Exactly nothing to blend: the plain learner's numbers, minibatches included.
+        return self._blend(alpha, scale, joint) if alpha.any() else None
 
     def _blend(self, alpha: Doubles, scale: float, joint: JointValues | None = None) -> Blend:
         return Blend(
@@ -390,13 +393,14 @@ class ActorCritic:
     def _placed(self, *arrays: NDArray[Any]) -> list[Tensor]:
         return [torch.from_numpy(np.ascontiguousarray(a)).to(self.device) for a in arrays]
 
-    def _passes(self, rng: np.random.Generator, decisions: Decisions, block: Ints) -> list[Pass]:
+    def _passes(
+        self, rng: np.random.Generator, decisions: Decisions, block: Ints, *, whole_epochs: bool
+    ) -> list[Pass]:
         """All random choices of a block's update, made before its loop."""
         config = self.config
-        joint = config.needs_effects
         tables = (
             decisions.whole_epochs(rng, block, most=config.max_samples, pieces=config.minibatches)
-            if joint
+            if whole_epochs
             else decisions.scattered(
                 rng, block, per_group=self._per_group(), pieces=config.minibatches
             )

@@ -57,31 +57,32 @@ class GradientGram:
         return _across(total[:n, n:]), _across(total[n:, n:])
 
     def cosine(self) -> tuple[float, float]:
-        """Cosine of the mean J and mean G gradient over all groups, and its standard error.
+        """Cosine of the mean J and mean G gradient over all groups, and its standard score.
 
         The inner product leaves out equal units (``sum_{u != v} J_u . G_v``), because J_u and G_u
-        share their sampled actions; the norms are those of the noisy means, which pulls the value
-        towards 0 and never changes its sign. The error is the jackknife over units, widened to
-        the spread of Student's t with n - 1 degrees of freedom; NaN with fewer than 4 units.
+        share their sampled actions; the norms are those of the noisy means, which pulls the cosine
+        towards 0 and never changes its sign.
+
+        The score tests whether J has any component along G: ``s_u = J_u . mean_{v != u} G_v`` are
+        about independent, their t statistic is turned into a normal score (Wallace 1959). NaN with
+        fewer than 4 units or without gradients.
         """
-        n = self.units
+        n, total = self.units, self.gram.sum(axis=0)
         if n < 4:
             return float("nan"), float("nan")
-        total = self.gram.sum(axis=0)
-        whole = _cosine(total, np.ones(n, bool))
-        left_out = np.array([_cosine(total, np.arange(n) != unit) for unit in range(n)])
-        error = np.sqrt((n - 1) / n * np.square(left_out - left_out.mean()).sum())
-        error *= np.sqrt((n - 1) / (n - 3))
-        return whole, float(error)
+        cross = total[:n, n:]
+        along = (cross.sum(axis=1) - np.diagonal(cross)) / (n - 1)
+        norms = total[:n, :n].sum() * total[n:, n:].sum() / n**4
+        spread = along.std(ddof=1) / np.sqrt(n)
+        if norms <= 0.0 or spread <= 0.0:
+            return float("nan"), float("nan")
+        return float(along.mean() / np.sqrt(norms)), _normal_score(along.mean() / spread, n - 1)
 
 
-def _cosine(gram: Doubles, keep: np.ndarray) -> float:
-    n = int(keep.sum())
-    rows = np.concatenate([keep, keep])
-    part = gram[np.ix_(rows, rows)]
-    inner = _across(part[:n, n:])
-    norms = part[:n, :n].sum() * part[n:, n:].sum() / n**4
-    return float(inner / np.sqrt(norms)) if norms > 0.0 else 0.0
+def _normal_score(t: float, freedom: int) -> float:
+    """The standard normal quantile of a Student t value, to about 1 per cent."""
+    shrink = (8.0 * freedom + 1.0) / (8.0 * freedom + 3.0)
+    return float(np.copysign(shrink * np.sqrt(freedom * np.log1p(t * t / freedom)), t))
 
 
 def _across(block: Doubles) -> float:
@@ -96,8 +97,8 @@ class AlignmentMonitor:
     With many agents the sampled gradient is mostly noise, so the *lower* confidence bound of the
     cosine is below 0 nearly always, also for a perfect model: alarming on it would switch the
     guidance off exactly where it is needed. The monitor therefore asks for evidence *of* a
-    conflict: the *upper* bound below 0. One roll-out rarely decides that, so standardised cosines
-    are accumulated, ``z <- rho z + sqrt(1 - rho^2) cosine / error``, which is again standard normal
+    conflict: the *upper* bound below 0. One roll-out rarely decides that, so the cosine's standard
+    scores are accumulated, ``z <- rho z + sqrt(1 - rho^2) score``, which is again standard normal
     if the true cosine is 0 (an EWMA control chart). ``z < -confidence`` is an alert: alpha is
     multiplied by ``cut``; while ``z > 0`` the cut heals by ``recover`` per update.
     """
@@ -107,12 +108,12 @@ class AlignmentMonitor:
         self.evidence = 0.0
         self.alerts = 0
 
-    def observe(self, cosine: float, error: float, brake: float) -> float:
-        """Add one update's cosine; returns the new brake on alpha."""
-        if not np.isfinite(cosine) or not np.isfinite(error) or error <= 0.0:
+    def observe(self, score: float, brake: float) -> float:
+        """Add one update's standard score (NaN: none); returns the new brake on alpha."""
+        if not np.isfinite(score):
             return brake
         memory = self.settings.memory
-        self.evidence = memory * self.evidence + np.sqrt(1.0 - memory**2) * cosine / error
+        self.evidence = memory * self.evidence + float(np.sqrt(1.0 - memory**2)) * score
         if self.evidence < -self.settings.confidence:
             self.alerts += 1
             return brake * self.settings.cut

@@ -54,17 +54,17 @@ def learner_on(simulator, seed=0, **config):
     return make_learner(simulator.spec, LearnerConfig.model_validate(config), seed=seed)
 
 
-def play(simulator, learner, seeds, **options):
+def play(simulator, learner, seeds, *, model=None, effects=True):
     actor = PolicyActor(simulator.spec, learner.policy(), name="test")
-    return collect(simulator, actor, seeds, **options)
+    return collect(simulator, actor, seeds, model=model, effects=effects and model is not None)
 
 
-def train(simulator, learner, *, updates, episodes=4, model=None, effects=False, change=None):
+def train(simulator, learner, *, updates, episodes=4, model=None, change=None):
     """Mean reward per epoch of the roll-out before each update, and the last statistics."""
     curve, statistics = [], {}
     for update in range(updates):
         seeds = range(update * episodes, (update + 1) * episodes)
-        rollout = play(simulator, learner, seeds, model=model, effects=effects)
+        rollout = play(simulator, learner, seeds, model=model)
         curve.append(rollout.reward.mean())
         statistics = learner.update(change(rollout) if change else rollout)
     return np.array(curve), statistics

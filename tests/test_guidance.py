@@ -56,7 +56,7 @@ def test_alpha_above_zero_is_not_the_plain_learner(estimator):
     simulator = PricedRing(agents=6, horizon=12)
     some = {"guidance": {"alpha": {"schedule": "fixed", "start": 0.1}, "estimator": estimator}}
     plain, guided = learner_on(simulator, **QUICK, **PLAIN), learner_on(simulator, **QUICK, **some)
-    rollout = play(simulator, plain, [0, 1], model=PricedModel(simulator), effects=True)
+    rollout = play(simulator, plain, [0, 1], model=PricedModel(simulator))
     plain.update(rollout)
     guided.update(rollout)
     assert not same(weights(plain), weights(guided))
@@ -84,7 +84,6 @@ def test_guidance_alone_lowers_the_deviation_without_any_reward(estimator):
         learner,
         updates=9,
         model=PricedModel(simulator),
-        effects=True,
         change=rewardless,
     )
     deviation = -curve.reshape(3, 3).mean(axis=1)
@@ -420,4 +419,4 @@ def test_guidance_that_is_asked_for_and_missing_is_an_error():
     simulator = PricedRing(agents=4, horizon=5)
     learner = learner_on(simulator, **joint)
     with pytest.raises(ValueError, match="recorded effects"):
-        learner.update(play(simulator, learner, [0], model=PricedModel(simulator)))
+        learner.update(play(simulator, learner, [0], model=PricedModel(simulator), effects=False))

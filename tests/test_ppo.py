@@ -93,9 +93,7 @@ def test_first_ratio_is_exactly_one_and_training_twice_is_equal(algorithm, guida
         simulator = PricedRing(agents=6, horizon=15)
         learner = learner_on(simulator, seed=5, algorithm=algorithm, **QUICK, **guidance)
         model = PricedModel(simulator)
-        curve, statistics = train(
-            simulator, learner, updates=3, episodes=2, model=model, effects=True
-        )
+        curve, statistics = train(simulator, learner, updates=3, episodes=2, model=model)
         assert statistics["policy/first_ratio_error"] == 0.0
         assert statistics["policy/ratio_max"] > 1.0
         return curve, statistics, policy_weights(learner)
@@ -111,14 +109,13 @@ def test_resume_from_a_saved_state_is_exact(algorithm):
     model = PricedModel(simulator)
     settings = {"algorithm": algorithm, **QUICK}
     learner = learner_on(simulator, seed=1, **settings)
-    train(simulator, learner, updates=2, episodes=2, model=model, effects=True)
+    train(simulator, learner, updates=2, episodes=2, model=model)
     tensors, counters = learner.state()
     counters = json.loads(json.dumps(counters))
     resumed = learner_on(simulator, seed=99, **settings)
     resumed.load_state({k: v.copy() for k, v in tensors.items()}, counters)
     both = [
-        train(simulator, each, updates=2, episodes=2, model=model, effects=True)
-        for each in (learner, resumed)
+        train(simulator, each, updates=2, episodes=2, model=model) for each in (learner, resumed)
     ]
     assert (both[0][0] == both[1][0]).all() and repr(both[0][1]) == repr(both[1][1])
     ends = [each.state() for each in (learner, resumed)]
@@ -156,7 +153,7 @@ def test_the_policy_is_a_copy():
 def test_what_masked_candidates_look_like_changes_nothing():
     simulator = PricedRing(agents=6, horizon=15)
     learners = [learner_on(simulator, **QUICK, **GUIDED) for _ in range(2)]
-    rollout = play(simulator, learners[0], [0, 1], model=PricedModel(simulator), effects=True)
+    rollout = play(simulator, learners[0], [0, 1], model=PricedModel(simulator))
     candidates, guidance = rollout.candidates.copy(), rollout.guidance.copy()
     assert (~rollout.mask).any()
     candidates[~rollout.mask] = 1e3
@@ -383,7 +380,7 @@ def test_happo_with_joint_guidance_sees_the_blocks_that_moved_before():
     guidance = {"guidance": {**GUIDED["guidance"], "estimator": "joint"}}
     settings = {**QUICK, **guidance, "order": "fixed", "sharing": "none"}
     one, six = (learner_on(simulator, algorithm="happo", blocks=b, **settings) for b in (1, 6))
-    rollout = play(simulator, one, [0, 1], model=PricedModel(simulator), effects=True)
+    rollout = play(simulator, one, [0, 1], model=PricedModel(simulator))
     one.update(rollout)
     six.update(rollout)
     after_one, after_six = policy_weights(one), policy_weights(six)
