@@ -189,6 +189,12 @@ class Experience:
             guidance=self._guidance[index],
         )
 
+    def placed(self, index: Ints, real: Bools, groups: Ints) -> tuple[Tensor, Tensor, Tensor]:
+        """The arguments of ``minibatch`` on the device."""
+        arrays = (np.ascontiguousarray(index), np.ascontiguousarray(real), groups)
+        one, two, three = (torch.from_numpy(a).to(self.device) for a in arrays)
+        return one, two, three
+
     def spread(self, values: Tensor, index: Tensor) -> Tensor:
         """Look up per-epoch ``[E, T]`` or per-agent ``[E, T, A]`` values at addresses ``index``."""
         if values.ndim == 2:

@@ -39,7 +39,7 @@ def test_numpy_scores_equal_torch_scores(sharing, context):
     arrays = shaken(learner)
     actor = PolicyActor(simulator.spec, arrays, name="policy")
     tensors = {name: torch.from_numpy(value) for name, value in arrays.tensors.items()}
-    logs = [torch.from_numpy(n.logarithmic) for n in learner.normalisers[:2]]
+    logs = [torch.from_numpy(n.logarithmic) for n in learner.actor.normalisers[:2]]
     experience = Experience(
         rollout,
         scales=tensors,
@@ -47,8 +47,8 @@ def test_numpy_scores_equal_torch_scores(sharing, context):
         candidate_log=logs[1],
         device=torch.device("cpu"),
     )
-    groups = np.arange(learner.groups)
-    decisions = Decisions(rollout, arrays.member, learner.groups)
+    groups = np.arange(learner.actor.groups)
+    decisions = Decisions(rollout, arrays.member, learner.actor.groups)
     ((index, real),) = decisions.everything(groups, width=10_000)
     batch = experience.minibatch(*map(torch.from_numpy, (index, real, groups)))
     logits = scores(tensors, batch.agent, batch.candidates, batch.mask).numpy()

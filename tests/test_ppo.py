@@ -134,7 +134,7 @@ def test_a_state_that_does_not_fit_is_refused():
     deep = {**QUICK, "network": {"hidden": (16, 16)}}
     with pytest.raises(ValueError, match="tensors differ"):
         learner_on(simulator, **deep).load_state(tensors, counters)
-    with pytest.raises(ValueError, match="counter 'updates'"):
+    with pytest.raises(ValueError, match="lacks the counter"):
         learner_on(simulator, **QUICK).load_state(tensors, {"algorithm": "mappo"})
 
 
@@ -239,8 +239,8 @@ def test_shared_gradient_is_the_mean_of_unshared_gradients_and_agents_may_be_ren
     once = {"passes": 1, "minibatches": 1, **PLAIN, "network": {"hidden": (16,)}}
     shared, own = (learner_on(simulator, sharing=s, **once) for s in ("all", "none"))
     rollout = play(simulator, shared, [0, 1])
-    for name, value in own.actor.items():
-        value.copy_(shared.actor[name].expand_as(value))
+    for name, value in own.actor.parameters.items():
+        value.copy_(shared.actor.parameters[name].expand_as(value))
     together, apart = gradients_of(shared, rollout), gradients_of(own, rollout)
     share = (
         Decisions(rollout, np.arange(6), 6).count / Decisions(rollout, np.zeros(6, int), 1).count

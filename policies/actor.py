@@ -1,0 +1,142 @@
+"""The policy in training: stacked weights, their optimiser and the feature scales."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from ..simulators.interface import Ints, Spec
+from .acting import NORMALISER
+from .experience import Experience
+from .interface import PolicyArrays, Rollout
+from .networks import Parameters, scorer_weights
+from .normaliser import Normaliser
+from .optimiser import StackedAdam
+from .settings import LearnerConfig, Sharing
+
+
+def parameter_groups(spec: Spec, sharing: Sharing) -> tuple[Ints, tuple[str, ...]]:
+    """Parameter group of each agent ``[A]`` and the groups' names."""
+    if sharing == "all":
+        return np.zeros(spec.agents, np.int64), ("all",)
+    if sharing == "group":
+        return np.asarray(spec.group_of, np.int64), spec.groups
+    return np.arange(spec.agents), tuple(f"agent{a}" for a in range(spec.agents))
+
+
+class Actor:
+    """Candidate scorers of all parameter groups.
+
+    Attributes:
+        parameters: weights ``[G, ...]`` on the device.
+        adam: their optimiser.
+        scales: the ``normaliser.*`` tensors ``[G, columns]``.
+        normalisers: of agent, candidate and critic features.
+        calibrated: whether the feature scales have been fitted; that happens once.
+    """
+
+    def __init__(
+        self, spec: Spec, config: LearnerConfig, rng: np.random.Generator, device: torch.device
+    ) -> None:
+        self.member, self.names = parameter_groups(spec, config.sharing)
+        self.device = device
+        weights = scorer_weights(
+            rng,
+            groups=self.groups,
+            agent_features=len(spec.agent_features),
+            candidate_features=len(spec.candidate_features),
+            hidden=config.network.hidden,
+            context=config.network.context,
+            output_scale=config.network.output_scale,
+        )
+        self.parameters: Parameters = {
+            name: torch.from_numpy(value).to(device) for name, value in weights.items()
+        }
+        self.adam = StackedAdam(self.parameters, learning_rate=config.learning_rate)
+        self.calibrated = False
+        self._set_normalisers(
+            Normaliser.from_features(spec.agent_features),
+            Normaliser.from_features(spec.candidate_features),
+            Normaliser.from_features(spec.critic_features),
+        )
+
+    @property
+    def groups(self) -> int:
+        """Number of parameter groups."""
+        return len(self.names)
+
+    def calibrate(self, rollout: Rollout) -> None:
+        """Feature scales from the first roll-out; later calls change nothing."""
+        if self.calibrated:
+            return
+        agent, candidate, critic = self.normalisers
+        deciding = rollout.active
+        self._set_normalisers(
+            agent.calibrated(rollout.agent[:, :-1][deciding]),
+            candidate.calibrated(rollout.candidates[deciding[..., None] & rollout.mask]),
+            critic.calibrated(rollout.critic.reshape(-1, rollout.critic.shape[-1])),
+        )
+        self.calibrated = True
+
+    def experience(self, rollout: Rollout) -> Experience:
+        """The roll-out on the device, read through the feature scales."""
+        agent, candidate, _ = self.normalisers
+        return Experience(
+            rollout,
+            scales=self.scales,
+            agent_log=torch.from_numpy(agent.logarithmic).to(self.device),
+            candidate_log=torch.from_numpy(candidate.logarithmic).to(self.device),
+            device=self.device,
+        )
+
+    def policy(self) -> PolicyArrays:
+        """Copies of weights and feature scales, ready for ``PolicyActor``."""
+        both = {**self.parameters, **self.scales}
+        tensors = {name: value.cpu().numpy().copy() for name, value in both.items()}
+        return PolicyArrays(tensors, self.member.copy())
+
+    def _set_normalisers(
+        self, agent: Normaliser, candidate: Normaliser, critic: Normaliser
+    ) -> None:
+        self.normalisers = (agent, candidate, critic)
+        rows = (agent.shift, agent.scale, candidate.shift, candidate.scale)
+        self.scales: Parameters = {
+            name: torch.from_numpy(np.repeat(row[None], self.groups, axis=0)).to(self.device)
+            for name, row in zip(NORMALISER, rows, strict=True)
+        }
+
+    def state(self) -> dict[str, NDArray[Any]]:
+        """Everything that ``load_state`` needs for an exact resume."""
+        arrays: dict[str, NDArray[Any]] = {
+            "steps": self.adam.steps.cpu().numpy().copy(),
+            "calibrated": np.array([self.calibrated]),
+        }
+        for name, value in self.parameters.items():
+            arrays[f"weights.{name}"] = value.cpu().numpy().copy()
+            arrays[f"first.{name}"] = self.adam.first[name].cpu().numpy().copy()
+            arrays[f"second.{name}"] = self.adam.second[name].cpu().numpy().copy()
+        for number, normaliser in enumerate(self.normalisers):
+            arrays[f"shift.{number}"] = normaliser.shift.copy()
+            arrays[f"scale.{number}"] = normaliser.scale.copy()
+        return arrays
+
+    def load_state(self, arrays: dict[str, NDArray[Any]]) -> None:
+        """Restore a state; shapes were checked by the learner."""
+        for name, value in self.parameters.items():
+            value.copy_(torch.from_numpy(arrays[f"weights.{name}"]))
+            self.adam.first[name].copy_(torch.from_numpy(arrays[f"first.{name}"]))
+            self.adam.second[name].copy_(torch.from_numpy(arrays[f"second.{name}"]))
+        self.adam.steps.copy_(torch.from_numpy(arrays["steps"]))
+        agent, candidate, critic = (
+            Normaliser(
+                old.logarithmic,
+                arrays[f"shift.{number}"].copy(),
+                arrays[f"scale.{number}"].copy(),
+            )
+            for number, old in enumerate(self.normalisers)
+        )
+        self._set_normalisers(agent, candidate, critic)
+        self.calibrated = bool(arrays["calibrated"][0])
