@@ -161,7 +161,8 @@ def comparison_picture(table: EvaluationTable, path: Path, *, title: str = "") -
 
 def comparison_height(table: EvaluationTable) -> float:
     """Inches that make room for every controller."""
-    return 1.3 + 0.27 * len(table.names)
+    rows = len(table.names)
+    return 1.3 + 0.27 * (rows if rows >= 9 else rows + 2.4)
 
 
 def demo_picture(run_dir: Path, path: Path) -> None:
@@ -270,21 +271,18 @@ def _spread(places: Sequence[float], low: float, high: float) -> list[float]:
 def _comparison(axes: Axes, standings: Sequence[Standing], palette: Palette) -> None:
     means = np.array([standing.mean.point for standing in standings])
     best, middle = float(means.max()), float(np.median(means))
-    left = (
-        max(float(means.min()), middle - 1.2 * (best - middle)) if len(means) > 2 else means.min()
-    )
-    right = max(standing.mean.high for standing in standings)
-    left = min(left, max(standing.mean.low for standing in standings))
+    floor = middle - 1.6 * (best - middle) if len(standings) > 3 else -np.inf
+    shown = [standing.mean for standing in standings if standing.mean.point >= floor]
+    left, right = min(mean.low for mean in shown), max(mean.high for mean in shown)
     pad = 0.06 * max(right - left, 1e-9 + 0.02 * abs(right))
     left, right = left - pad, right + pad
     for row, standing in enumerate(standings):
         colour, marker = _role(standing, palette)
         mean = standing.mean
-        hidden = mean.point < left
-        if hidden:
+        if mean.point < floor:
             axes.plot(left + 0.5 * pad, row, marker="<", color=colour, markersize=5)
         else:
-            axes.plot([max(mean.low, left), mean.high], [row, row], color=colour, linewidth=2.4)
+            axes.plot([mean.low, mean.high], [row, row], color=colour, linewidth=2.4)
             axes.plot(mean.point, row, marker=marker, color=colour, markersize=7, zorder=3)
         axes.annotate(
             number(mean.point),
@@ -296,7 +294,8 @@ def _comparison(axes: Axes, standings: Sequence[Standing], palette: Palette) -> 
             weight="bold" if standing.kind == "policy" else "normal",
         )
     axes.set_xlim(left, right)
-    axes.set_ylim(len(standings) - 0.4, -0.6)
+    # The worst stand at the bottom left, so the legend has the bottom right corner.
+    axes.set_ylim(len(standings) - 0.4 + (2.4 if len(standings) < 9 else 0.0), -0.6)
     decorate(axes, palette, x="mean return, right is better (95 % interval)", y="")
     axes.grid(axis="y", visible=False)
     axes.grid(axis="x", color=palette.grid, linewidth=0.8)
@@ -312,7 +311,7 @@ def _comparison(axes: Axes, standings: Sequence[Standing], palette: Palette) -> 
         if any(_role(standing, palette) == (colour, marker) for standing in standings):
             axes.plot([], [], color=colour, marker=marker, linewidth=2.4, label=caption)
     axes.legend(
-        loc="upper left", frameon=False, fontsize=8, labelcolor=palette.ink, borderaxespad=0.2
+        loc="lower right", frameon=False, fontsize=8, labelcolor=palette.ink, borderaxespad=0.2
     )
 
 
