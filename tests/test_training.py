@@ -298,7 +298,7 @@ def test_number_that_is_not_finite_stops_with_the_checkpoint_intact(tmp_path, mo
         if self.updates == 3:
             if what == "loss":
                 return {**figures, "policy/loss": float("nan")}
-            self.actor["score.weight"][0, 0] = float("inf")
+            self.actor.parameters["score.weight"][0, 0] = float("inf")
         return figures
 
     monkeypatch.setattr(ActorCritic, "update", diverge)
