@@ -205,9 +205,7 @@ def test_illegal_actions_name_agent_and_candidate(folder):
         simulator.step(np.array([1, 1]))
     with pytest.raises(ValueError, match="agent 0 chose illegal candidate 99"):
         simulator.step(np.array([99, 0]))
-    with pytest.raises(
-        ValueError, match=r"shape \(2,\), .* got int64 of shape \(1,\)"
-    ):
+    with pytest.raises(ValueError, match=r"shape \(2,\), .* got int64 of shape \(1,\)"):
         simulator.step(np.array([1]))
 
 
