@@ -202,17 +202,16 @@ def test_workers_die_with_their_parent(then, tmp_path):
     script.write_text(CHILD.format(then=then))
     before = segments()
     path = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
-    child = subprocess.Popen(
+    with subprocess.Popen(
         [sys.executable, script],
         stdout=subprocess.PIPE,
         text=True,
         env={**os.environ, "PYTHONPATH": path},
-    )
-    assert child.stdout is not None
-    workers = [int(pid) for pid in child.stdout.readline().split()]
-    assert len(workers) == 2
-    child.kill()
-    child.wait()
+    ) as child:
+        assert child.stdout is not None
+        workers = [int(pid) for pid in child.stdout.readline().split()]
+        assert len(workers) == 2
+        child.kill()
     assert all(gone(pid) for pid in workers)
     time.sleep(0.2)
     assert segments() - before == set()
