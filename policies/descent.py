@@ -74,7 +74,7 @@ class DescentGuidance:
         square = self._square(ppo.experience, decisions, rng("guidance"))
         self.scale.observe(float(ppo.advantages.square().mean()), square)
         scale = self.scale.factor
-        gram = self._measure(rollout, ppo, scale, rng("alignment"))
+        gram = self._measure(rollout, ppo, scale, rng("alignment"), update)
         inner, square_guidance = gram.products()
         self.alpha.observe(
             gram.variance_return, gram.variance_guidance, inner=inner, square=square_guidance
@@ -98,16 +98,27 @@ class DescentGuidance:
         if 1 < self._actor.groups <= NAMED_GROUPS:
             for name, value in zip(self._actor.names, alpha, strict=True):
                 statistics[f"alpha/{name}"] = float(value)
-        return self._blend(alpha, scale, joint) if alpha.any() else None, statistics
+        if not alpha.any():
+            return None, statistics
+        return self._blend(alpha, scale, update=update, joint=joint), statistics
 
-    def _blend(self, alpha: Doubles, scale: float, joint: JointValues | None = None) -> Blend:
+    def _blend(
+        self, alpha: Doubles, scale: float, *, update: int, joint: JointValues | None = None
+    ) -> Blend:
+        """Step size and KL limit move with alpha between the plain and the guided ones."""
+        settings, plain = self._settings, self._config.target_kl
         return Blend(
-            of_return=torch.from_numpy((1.0 - alpha).astype(np.float32)).to(self._actor.device),
-            of_guidance=torch.from_numpy((alpha * scale).astype(np.float32)).to(self._actor.device),
-            estimator=self._settings.estimator,
-            clip=self._settings.clip,
+            of_return=self._tensor(1.0 - alpha),
+            of_guidance=self._tensor(alpha * scale),
+            estimator=settings.estimator,
+            clip=settings.clip,
+            pace=self._tensor(settings.pace.at(update) ** alpha),
+            target_kl=self._tensor(plain ** (1.0 - alpha) * settings.target_kl**alpha),
             joint=joint,
         )
+
+    def _tensor(self, values: Doubles) -> Tensor:
+        return torch.from_numpy(values.astype(np.float32)).to(self._actor.device)
 
     def _joint(self, rollout: Rollout) -> JointValues | None:
         if self._settings.estimator != "joint":
@@ -140,7 +151,7 @@ class DescentGuidance:
         return float((batch.mean(square).double() * count).sum() / count.sum())
 
     def _measure(
-        self, rollout: Rollout, ppo: Ppo, scale: float, rng: np.random.Generator
+        self, rollout: Rollout, ppo: Ppo, scale: float, rng: np.random.Generator, update: int
     ) -> GradientGram:
         """Gram matrix of the two policy gradients on time blocks of the episodes.
 
@@ -162,8 +173,8 @@ class DescentGuidance:
             )
         ]
         pure = [
-            dataclasses.replace(ppo, blend=self._blend(np.full(self._actor.groups, alpha), scale))
-            for alpha in (0.0, 1.0)
+            dataclasses.replace(ppo, blend=self._blend(whole, scale, update=update))
+            for whole in (np.zeros(self._actor.groups), np.ones(self._actor.groups))
         ]
 
         def objectives(batch: Minibatch, log_p: Tensor) -> tuple[Tensor, Tensor]:

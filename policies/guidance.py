@@ -71,6 +71,8 @@ class Blend:
         of_guidance: ``alpha c``, ``[G]``.
         estimator: ``sampled``, ``expected`` or ``joint``.
         clip: whether the expected surrogate has the PPO clip, too.
+        pace: factor on the step size, ``[G]``; 1 where alpha is 0.
+        target_kl: KL at which a group's update stops, ``[G]`` nats.
         joint: guidance under the current joint policy, for the ``joint`` estimator.
     """
 
@@ -78,6 +80,8 @@ class Blend:
     of_guidance: Tensor
     estimator: str
     clip: bool
+    pace: Tensor
+    target_kl: Tensor
     joint: JointValues | None = None
 
     def values(self, batch: Minibatch, log_p: Tensor) -> Tensor:

@@ -50,8 +50,11 @@ class StackedAdam:
         *,
         live: Tensor,
         max_norm: float,
+        pace: Tensor | float = 1.0,
     ) -> Tensor:
         """One step in place for the groups where ``live`` ``[G]`` is true.
+
+        ``pace`` ``[G]`` multiplies the step size.
 
         Returns each group's gradient norm before it was limited, ``[G]``.
         """
@@ -62,7 +65,7 @@ class StackedAdam:
         correction2 = 1.0 - BETA2**self.steps
         # A group that never moved has no moments to correct.
         rate = torch.where(
-            live, self.learning_rate / correction1.clamp_min(1e-12), torch.zeros_like(norm)
+            live, self.learning_rate * pace / correction1.clamp_min(1e-12), torch.zeros_like(norm)
         )
         for (name, parameter), gradient in zip(parameters.items(), gradients, strict=True):
             shape = (-1, *([1] * (gradient.ndim - 1)))

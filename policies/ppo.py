@@ -98,10 +98,12 @@ class Ppo:
 
         Old log-probabilities come from a frozen copy of the parameters through the same operations
         on the same minibatch, so that the first ratio is exactly 1. A group stops once its exact
-        KL exceeds ``target_kl``; that is decided on the device. Once per pass the host asks whether
+        KL exceeds its limit; that is decided on the device. Once per pass the host asks whether
         all groups have stopped; nothing else leaves the device.
         """
-        config, parameters = self.config, block.parameters
+        config, parameters, blend = self.config, block.parameters, self.blend
+        limit = config.target_kl if blend is None else blend.target_kl[block.groups]
+        pace = 1.0 if blend is None else blend.pace[block.groups]
         frozen = {name: value.clone() for name, value in parameters.items()}
         stopped = torch.zeros(block.groups.numel(), dtype=torch.bool, device=block.groups.device)
         rows: list[Tensor] = []
@@ -120,11 +122,11 @@ class Ppo:
                 spread = batch.mean(entropy(new, batch.mask))
                 loss = -gain - config.entropy * spread
                 divergence = batch.mean(kl(old, new, batch.mask)).detach()
-                stopped = stopped | (divergence > config.target_kl)
+                stopped = stopped | (divergence > limit)
                 live = ~stopped & (batch.weight.sum(dim=1) > 0.0)
                 gradients = torch.autograd.grad(loss.sum(), list(leaves.values()))
                 norm = block.adam.step(
-                    parameters, gradients, live=live, max_norm=config.max_grad_norm
+                    parameters, gradients, live=live, max_norm=config.max_grad_norm, pace=pace
                 )
                 off = (ratio.detach() - 1.0).abs() * batch.weight
                 clipped = batch.mean((off > config.clip).to(norm.dtype))

@@ -142,6 +142,31 @@ class AlignmentSettings(Settings):
     )
 
 
+class PaceSettings(Settings):
+    """Step size of guided updates: large at first, since the guidance is free of noise."""
+
+    first: float = knob(
+        5.0,
+        "factor on learning_rate at the first update where the guidance has all the weight; "
+        "smaller alpha, smaller effect (factor ** alpha)",
+        usual="1 ... 10",
+        gt=0.0,
+        le=100.0,
+    )
+    last: float = knob(
+        0.1,
+        "factor after `updates`, reached geometrically; small, so that the policy settles",
+        usual="0.05 ... 1",
+        gt=0.0,
+        le=100.0,
+    )
+    updates: int = knob(8, "updates from first to last", unit="updates", usual="5 ... 50", ge=1)
+
+    def at(self, update: int) -> float:
+        """Factor at an update, counted from 0."""
+        return self.first * (self.last / self.first) ** min(1.0, update / self.updates)
+
+
 class GuidanceSettings(Settings):
     """DG-PG stage in front of any learner (after arXiv 2602.20078)."""
 
@@ -161,6 +186,15 @@ class GuidanceSettings(Settings):
         "apply the PPO clip to the expected guidance surrogate, too; off lets a guided policy move "
         "up to target_kl per update, which needs fewer episodes",
     )
+    target_kl: float = knob(
+        3.0,
+        "takes the place of the learner's target_kl as alpha goes to 1 (geometric between): what "
+        "has no sampling noise needs no short leash",
+        unit="nats",
+        usual="0.3 ... 10",
+        gt=0.0,
+    )
+    pace: PaceSettings = PaceSettings()
     scale_memory: float = knob(
         0.5,
         "weight of the past in the running RMS of both advantages that puts them on one scale "
@@ -236,10 +270,10 @@ class LearnerConfig(Settings):
         ge=0.0,
     )
     target_kl: float = knob(
-        0.3,
+        0.05,
         "mean exact KL from the roll-out policy at which a group's update stops early",
         unit="nats",
-        usual="0.01 ... 0.5",
+        usual="0.01 ... 0.1",
         gt=0.0,
     )
     max_grad_norm: float = knob(

@@ -82,5 +82,6 @@ def same(first, second) -> bool:
 
 
 PLAIN = {"guidance": {"alpha": {"schedule": "fixed", "start": 0.0}}}
-GUIDED = {"guidance": {"alpha": {"schedule": "fixed", "start": 1.0}}}
+STEADY = {"pace": {"first": 1.0, "last": 1.0}, "target_kl": 0.05}
+GUIDED = {"guidance": {"alpha": {"schedule": "fixed", "start": 1.0}, **STEADY}}
 QUICK = {"network": {"hidden": (16,)}, "critic": {"hidden": (16,), "passes": 4}, "minibatches": 4}

@@ -31,7 +31,7 @@ from fairlead.policies.guidance import (
     expected_surrogate,
     guidance_advantage,
 )
-from fairlead.policies.settings import AlphaSettings
+from fairlead.policies.settings import AlphaSettings, PaceSettings
 
 # -- 1: alpha = 0 is the plain learner -------------------------------------------------------------
 
@@ -70,7 +70,7 @@ def test_guidance_alone_lowers_the_deviation_without_any_reward(estimator):
     # Servers that empty in one epoch: then d of one decision is all there is to the game.
     simulator = PricedRing(agents=8, horizon=30, drain=100.0)
     guidance = {**GUIDED["guidance"], "estimator": estimator}
-    learner = learner_on(simulator, guidance=guidance, target_kl=0.05, minibatches=4)
+    learner = learner_on(simulator, guidance=guidance, minibatches=4)
 
     def rewardless(rollout):
         nothing = np.zeros_like(rollout.reward)
@@ -420,3 +420,16 @@ def test_guidance_that_is_asked_for_and_missing_is_an_error():
     learner = learner_on(simulator, **joint)
     with pytest.raises(ValueError, match="recorded effects"):
         learner.update(play(simulator, learner, [0], model=PricedModel(simulator), effects=False))
+
+
+def test_step_size_and_kl_limit_move_with_alpha_and_with_the_update():
+    pace = PaceSettings(first=4.0, last=0.25, updates=4)
+    assert [pace.at(update) for update in (0, 2, 4, 9)] == pytest.approx([4.0, 1.0, 0.25, 0.25])
+    simulator = PricedRing(agents=4, horizon=10)
+    kl = {}
+    for limit in (1e-4, 10.0):
+        guidance = {**GUIDED["guidance"], "target_kl": limit}
+        learner = learner_on(simulator, guidance=guidance, target_kl=1e-4, learning_rate=0.01)
+        _, statistics = train(simulator, learner, updates=1, model=PricedModel(simulator))
+        kl[limit] = statistics["policy/kl"]
+    assert kl[10.0] > 10.0 * kl[1e-4]

@@ -223,7 +223,7 @@ def gradients_of(learner, rollout):
     """The full-batch policy gradient ``{name: [G, ...]}``, not yet averaged over groups."""
     captured = {}
 
-    def spy(self, parameters, gradients, *, live, max_norm):
+    def spy(self, parameters, gradients, *, live, max_norm, pace):
         captured.update(zip(parameters, gradients, strict=True))
         return torch.ones_like(live, dtype=torch.float32)
 

@@ -19,8 +19,8 @@ from ..rollouts import evaluation_seeds
 from ..tasks import Guidance
 from ..training import usable_cores
 
-UNGUIDED = {"guidance": {"alpha": {"schedule": "fixed", "start": 0.0}}, "target_kl": 0.05}
-"""MAPPO and IPPO: the same networks without guidance, in the steps that suit a noisy gradient."""
+UNGUIDED = {"guidance": {"alpha": {"schedule": "fixed", "start": 0.0}}}
+"""MAPPO and IPPO: the same networks without guidance."""
 WITHIN = 0.02
 """Share of the run's best return that counts as converged."""
 
@@ -57,7 +57,7 @@ class Curve:
     """One training run: returns on the fixed seeds after each evaluated episode.
 
     ``training`` are seconds of collecting and updating up to the last episode, ``total`` those with
-    the evaluations; ``converged`` is the episode of convergence.
+    the evaluations; ``converged`` is the episode of convergence, one more than were played if there was none.
     """
 
     learner: str
@@ -73,7 +73,10 @@ class Curve:
         best = max(self.returns)
         floor = best - WITHIN * abs(best)
         below = [i for i, value in enumerate(self.returns) if value < floor]
-        return self.episodes[below[-1] + 1] if below else self.episodes[0]
+        if not below:
+            return self.episodes[0]
+        after = below[-1] + 1
+        return self.episodes[after] if after < len(self.episodes) else self.episodes[-1] + 1
 
 
 @dataclass(frozen=True, slots=True)
