@@ -7,7 +7,7 @@ export OMP_NUM_THREADS ?= 1
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-9s %s\n", $$1, $$2}' Makefile
 
-demo: $(READY) ## train on a built-in cloud scenario, compare with heuristics, write a report (5 minutes)
+demo: $(READY) ## train on a built-in cloud scenario, compare with heuristics, write a report (minutes)
 	$(BIN)/fairlead demo --out runs/demo --force
 
 test: lint ## lint, types and the fast tests

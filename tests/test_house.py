@@ -245,6 +245,14 @@ def test_readmes_link_to_files_that_exist():
     assert broken == []
 
 
+def test_the_library_example_of_the_readme_runs():
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    (block,) = re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
+    names = {}
+    exec(block, names)  # noqa: S102 (our own README)
+    assert names["step"].reward < 0.0
+
+
 def test_the_example_domain_of_the_readme_passes_the_conformance_check():
     text = (ROOT / "simulators" / "README.md").read_text(encoding="utf-8")
     blocks = re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)

@@ -37,7 +37,7 @@ compare those with the heuristics of the field.
 
 [bold]First steps[/bold]
 
-[green]fairlead demo[/green] ... train, compare and report in about five minutes
+[green]fairlead demo[/green] ... train, compare and report in a minute or two
 
 [green]fairlead scenario list[/green] ... what can be simulated
 
