@@ -15,6 +15,7 @@ from ..simulators.cloud.fleet import resolve
 from ..simulators.cloud.scenario import DispatchScenario, LlmScenario, OpenbScenario
 from ..simulators.interface import Doubles, Simulator
 from .domains import Domain
+from .presets import BATCH
 
 Dispatching = DispatchScenario | OpenbScenario | LlmScenario
 
@@ -36,6 +37,7 @@ def cloud() -> Domain:
         heuristics=_heuristics,
         references=("drain", "static", "improvement"),
         bound=_bound,
+        tuned={"swf": BATCH},
     )
 
 

@@ -43,16 +43,16 @@ def load(
         ConfigError: unreadable file, TOML syntax, unknown key (with the nearest known one), wrong
             type or value out of range (with limits and unit).
     """
-    values: dict[str, Any] = _merged({}, base or {})
+    values: dict[str, Any] = merged({}, base or {})
     text = ""
     if file is not None:
         text = _read(file)
         try:
-            values = _merged(values, tomllib.loads(text))
+            values = merged(values, tomllib.loads(text))
         except tomllib.TOMLDecodeError as error:
             raise ConfigError(f"{file}: not valid TOML: {error}") from error
     for override in overrides:
-        values = _merged(values, _parse_override(override))
+        values = merged(values, _parse_override(override))
     try:
         return settings_type.model_validate(_on_defaults(settings_type, values))
     except ValidationError as error:
@@ -70,12 +70,13 @@ def _read(file: Path) -> str:
         raise ConfigError(f"{file}: not UTF-8 text (byte {error.start}); TOML is UTF-8") from error
 
 
-def _merged(low: Mapping[str, Any], high: Mapping[str, Any]) -> dict[str, Any]:
+def merged(low: Mapping[str, Any], high: Mapping[str, Any]) -> dict[str, Any]:
+    """Nested values of both; where both have one, that of ``high``."""
     result = dict(low)
     for key, value in high.items():
         known: Any = result.get(key)
         if isinstance(known, Mapping) and isinstance(value, Mapping):
-            result[key] = _merged(known, value)
+            result[key] = merged(known, value)
         else:
             result[key] = value
     return result
@@ -95,7 +96,7 @@ def _on_defaults(settings_type: type[BaseModel], values: Mapping[str, Any]) -> d
             known = default.model_dump(exclude_unset=True)
             if tag is not None:
                 known[tag] = kind
-            result[name] = _on_defaults(type(default), _merged(known, section))
+            result[name] = _on_defaults(type(default), merged(known, section))
     return result
 
 

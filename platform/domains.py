@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 from pydantic import BaseModel
 
@@ -31,6 +32,8 @@ class Domain:
         references: names of the reference states that the model offers, the default first.
         bound: proven lower bound on what an episode costs in the mean over seeds (minus the
             return), whatever the policy; ``None`` for scenarios without one.
+        tuned: scenario name to the training knobs that differ from the general defaults there,
+            nested as in ``TrainConfig``; files and overrides win over them.
     """
 
     name: str
@@ -40,3 +43,4 @@ class Domain:
     heuristics: Callable[[BaseModel], tuple[Controller, ...]]
     references: tuple[str, ...]
     bound: Callable[[BaseModel], float | None] = unbounded
+    tuned: Mapping[str, Mapping[str, Any]] = field(default_factory=dict[str, Mapping[str, Any]])

@@ -11,7 +11,7 @@ from pydantic import SerializeAsAny, create_model
 
 from ..policies.learners import LearnerConfig
 from ..simulators.settings import Settings, knob
-from .config import load
+from .config import load, merged
 from .files import UserError
 from .registry import find_domain, find_scenario
 from .tasks import DomainFactory, Guidance
@@ -150,12 +150,13 @@ def load_config(
     overrides: Sequence[str] = (),
     base: Mapping[str, Any] | None = None,
 ) -> TrainConfig:
-    """The configuration from ``base``, then a TOML file, then overrides; later wins.
+    """The scenario's tuned knobs, then ``base``, a TOML file and overrides; later wins.
 
     Raises:
         UserError: unknown scenario, unknown key, bad value, or a reference the domain lacks.
     """
-    config = load(config_type(domain, scenario), file=file, overrides=overrides, base=base)
+    tuned = merged(find_domain(domain).tuned.get(scenario, {}), base or {})
+    config = load(config_type(domain, scenario), file=file, overrides=overrides, base=tuned)
     known = find_domain(config.domain).references
     if config.reference and config.reference not in known:
         raise UserError(

@@ -57,7 +57,7 @@ class Curve:
     """One training run: returns on the fixed seeds after each evaluated episode.
 
     ``training`` are seconds of collecting and updating up to the last episode, ``total`` those with
-    the evaluations; ``converged`` is the episode of convergence, one more than were played if there was none.
+    the evaluations; ``converged`` is the episode of convergence, or one more than were played.
     """
 
     learner: str

@@ -35,6 +35,10 @@ BENCHES: Mapping[str, Bench] = {
         "fairlead.platform.benchmarks.cloud_simulator",
         "events per second and memory of the cloud simulator, beside a plain event heap",
     ),
+    "alignment": Bench(
+        "fairlead.platform.benchmarks.alignment",
+        "which reference state of the analytical model predicts what actions cost",
+    ),
     "dgpg-variance": Bench(
         "fairlead.platform.benchmarks.dgpg_variance",
         "how the variance of policy gradient and guidance grows with the number of agents",
