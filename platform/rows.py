@@ -17,6 +17,10 @@ from rich.text import Text
 Measured = float | int | str
 
 
+PIPED_WIDTH = 200
+"""Columns of a table that does not go to a terminal."""
+
+
 @dataclass(frozen=True, slots=True)
 class Row:
     """One figure of a report.
@@ -96,7 +100,8 @@ def report(
         sys.stdout.write(document(title, rows, extra=extra))
         sys.stdout.flush()
     else:
-        console = Console()
+        # Where nobody reserved a width (a pipe, a log), names stay on one line.
+        console = Console() if sys.stdout.isatty() else Console(width=PIPED_WIDTH)
         console.print(Text(title, "bold"), soft_wrap=True)
         console.print(_table(rows))
     return 1 if any(row.passed is False for row in rows) else 0

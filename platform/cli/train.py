@@ -287,8 +287,7 @@ def _tell(outcome: Outcome, config: TrainConfig, *, as_json: bool) -> int:
         Row.info("seconds", round(outcome.seconds, 1), "s"),
     ]
     for standing in table.standings():
-        fresh = " (fresh information)" if standing.information == "fresh" else ""
-        label = f"{standing.name}{fresh}: return on unseen seeds"
+        label = f"{standing.name}: return on unseen seeds"
         rows.append(Row.info(label, standing.mean.point, "return"))
     extra = {
         "run": str(outcome.folder),
