@@ -30,7 +30,7 @@ def draw_scaling(points: Sequence[Point], path: Path) -> None:
             _panel(axes, point, palette)
         for axes in grid.ravel()[len(points) :]:
             axes.axis("off")
-        grid[0, 0].legend(frameon=False, labelcolor=palette.ink, fontsize=8, loc="lower right")
+        grid[0, 0].legend(frameon=False, labelcolor=palette.ink, fontsize=8, loc="center right")
 
     write_picture(path, draw, (4.0 * COLUMNS, 3.1 * rows))
 
@@ -62,7 +62,16 @@ def _panel(axes: Axes, point: Point, palette: Palette) -> None:
     rules = [float(point.rules.values(name).mean()) for name in (bar, bound) if name is not None]
     low, high = min([*guided, *rules]), max([*guided, *rules])
     # Unguided learners may be far below; the panel shows where the decision is made.
-    axes.set_ylim(low - 0.35 * (high - low), high + 0.1 * (high - low))
+    floor = low - 0.35 * (high - low)
+    axes.set_ylim(floor, high + 0.1 * (high - low))
+    below = [
+        f"{NAMES[curve.learner]} {curve.returns[-1]:.1f}"
+        for curve in point.curves
+        if max(curve.returns) < floor
+    ]
+    if below:
+        caption = f"below, at the end: {', '.join(below)}"
+        axes.text(0.02, 0.03, caption, transform=axes.transAxes, color=palette.muted, fontsize=8)
     axes.set_xscale("log")
     ticks = [1, 2, 5, 10, 20, 40]
     axes.set_xticks(ticks, [str(tick) for tick in ticks])
