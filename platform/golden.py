@@ -13,7 +13,8 @@ from ..simulators.interface import Observation, Spec
 from .tasks import Episode
 
 TOLERANCE = 1e-5
-"""How far a score may be off on another machine (other order of float32 sums)."""
+"""How far a score may be off on another machine (other order of float32 sums), as a share of the
+largest score (of 1, if that is larger)."""
 
 _STREAM = 0x601D
 
@@ -59,6 +60,13 @@ def make_golden(
     return {**seen, "seed": seed, "scores": scores, "actions": actions}
 
 
+def score_error(scores: NDArray[Any], golden: NDArray[Any]) -> float:
+    """Largest difference of two sets of scores, in the unit of :data:`TOLERANCE`."""
+    if not golden.size:
+        return 0.0
+    return float(np.abs(scores - golden).max() / max(1.0, float(np.abs(golden).max())))
+
+
 def check_golden(actor: PolicyActor, golden: Mapping[str, NDArray[Any]], spec: Spec) -> list[str]:
     """Differences between what ``actor`` decides now and what was recorded; empty if none."""
     needed = ("agent", "candidates", "mask", "active", "seed", "scores", "actions")
@@ -71,7 +79,7 @@ def check_golden(actor: PolicyActor, golden: Mapping[str, NDArray[Any]], spec: S
         return ["there are no golden decisions"]
     scores, actions = _decide(actor, golden, golden["seed"])
     found: list[str] = []
-    worst = float(np.abs(scores - golden["scores"]).max())
+    worst = score_error(scores, golden["scores"])
     if not worst <= TOLERANCE:
         found.append(f"scores differ by {worst:.3g} (allowed {TOLERANCE:g})")
     wrong = int((actions != golden["actions"]).sum())

@@ -10,10 +10,11 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from ..policies.interface import PolicyArrays
+from .golden import score_error
 
 
 def graph_error(model: bytes, arrays: PolicyArrays, golden: Mapping[str, NDArray[Any]]) -> float:
-    """Largest difference between the graph's scores and the golden ones.
+    """Largest difference between the graph's scores and the golden ones, as ``golden.score_error``.
 
     Compares the legal candidates of agents that had something to decide.
     """
@@ -37,6 +38,5 @@ def graph_error(model: bytes, arrays: PolicyArrays, golden: Mapping[str, NDArray
         scores = np.asarray(session.run(["scores"], inputs)[0])
         deciding = golden["active"][epoch] & (mask.sum(axis=1) > 1)
         compared = mask & deciding[:, None]
-        difference = np.abs(scores[compared] - golden["scores"][epoch][compared])
-        worst = max(worst, float(difference.max(initial=0.0)))
+        worst = max(worst, score_error(scores[compared], golden["scores"][epoch][compared]))
     return worst
