@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..simulators.interface import Doubles
-from .settings import AlignmentSettings
+from .guidance_settings import AlignmentSettings
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,7 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..simulators.interface import Doubles
-from .settings import AlphaSettings
+from .guidance_settings import AlphaSettings
 
 
 def optimal_alpha(

@@ -5,7 +5,7 @@ import pytest
 
 from fairlead.policies.alignment import AlignmentMonitor, GradientGram
 from fairlead.policies.gradients import time_units
-from fairlead.policies.settings import AlignmentSettings
+from fairlead.policies.guidance_settings import AlignmentSettings
 
 
 def gram_of(of_return, of_guidance):

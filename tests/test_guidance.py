@@ -31,7 +31,7 @@ from fairlead.policies.guidance import (
     expected_surrogate,
     guidance_advantage,
 )
-from fairlead.policies.settings import AlphaSettings, PaceSettings
+from fairlead.policies.guidance_settings import AlphaSettings, PaceSettings
 
 # -- 1: alpha = 0 is the plain learner -------------------------------------------------------------
 

@@ -1,0 +1,1 @@
+"""HPML: projection of the joint update field onto metric gradients."""

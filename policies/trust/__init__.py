@@ -1,0 +1,1 @@
+"""Trust regions: Fisher products, budgets, and the learners that step within them."""
