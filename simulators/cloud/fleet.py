@@ -117,8 +117,9 @@ def _dispatch(scenario: DispatchScenario) -> Fleet:
     group_of = np.arange(agents) % len(groups)
     mix = np.array([TENANTS[name] for name in groups])
     speed = np.array([node.speed for node in types])
+    work = scenario.size.mean * np.array(scenario.class_work)
     share = np.bincount(group_of) @ mix / agents
-    best = capacity(counts[kept].astype(np.float64), speed / scenario.size.mean, share)
+    best = capacity(counts[kept].astype(np.float64), speed / work, share)
     rate = scenario.load * best
     return Fleet(
         discipline=scenario.discipline,
@@ -128,7 +129,7 @@ def _dispatch(scenario: DispatchScenario) -> Fleet:
         groups=groups,
         group_of=group_of,
         mix=mix,
-        mean_service=scenario.size.mean / speed,
+        mean_service=work / speed,
         rate=rate,
         load=scenario.load,
         dt=scenario.arrivals_per_epoch * agents / rate,

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
+
+from pydantic import Field
 
 from ..settings import Settings, knob
 from .arrivals import ArrivalPattern
 from .sizes import SizeLaw
 
 Discipline = Literal["ps", "fcfs", "exclusive"]
+Factor = Annotated[float, Field(gt=0.0)]
 
 
 class Profile(Settings):
@@ -83,6 +86,12 @@ class DispatchScenario(CloudScenario):
     discipline: Literal["ps", "fcfs"] = knob("ps", "how a node serves several jobs")
     node_limit: int | None = knob(None, "most jobs that a node accepts (none: no limit)", ge=1)
     size: SizeLaw = knob(SizeLaw(), "job sizes")
+    class_work: tuple[Factor, Factor, Factor, Factor] = knob(
+        (1.0, 1.0, 1.0, 1.0),
+        "mean size of a job of each class (web, batch, analytics, training) as a multiple of "
+        "size.mean; unequal ones make the tenants' decisions matter unequally",
+        usual="0.05..5",
+    )
     pattern: ArrivalPattern = knob(ArrivalPattern(), "shape of the arrival rate")
 
 
