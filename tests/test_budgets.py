@@ -1,4 +1,4 @@
-"""Budgets by the KKT conditions against a generic solver, and the lazy greedy against the full."""
+"""Budgets by the KKT conditions against a generic solver; what is left over."""
 
 import numpy as np
 import pytest
@@ -6,8 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.optimize import minimize
 
-from fairlead.policies.trust.budgets import RunningK, allocate, joint_gain, redistribute
-from fairlead.policies.trust.greedy import LazyQueue, full_greedy
+from fairlead.policies.trust.budgets import allocate, joint_gain, redistribute
 
 CASES = st.integers(0, 2**32 - 1)
 
@@ -184,10 +183,7 @@ def test_more_k_never_means_less_budget(seed, factor):
 def test_order_of_the_groups_does_not_matter(seed):
     k, limits = problem(seed)
     order = np.random.default_rng(seed).permutation(k.size)
-    moved = {
-        name: value if name == "total" else value[order]
-        for name, value in limits.items()
-    }  # fmt: skip
+    moved = {name: x if name == "total" else x[order] for name, x in limits.items()}
     np.testing.assert_allclose(
         allocate(k[order], **moved), allocate(k, **limits)[order], rtol=1e-9, atol=1e-300
     )
@@ -202,9 +198,8 @@ def test_a_batch_of_problems_equals_one_problem_after_another(seed):
         for name, tail in (("size", (5,)), ("total", ()), ("low", (5,)), ("high", (5,)))
     }
     single = [allocate(k, **limits, weight=0.7) for k, limits in parts]
-    np.testing.assert_array_equal(
-        allocate(k, **limits, weight=0.7).reshape(6, 5), np.stack(single)
-    )  # fmt: skip
+    together = allocate(k, **limits, weight=0.7)
+    np.testing.assert_array_equal(together.reshape(6, 5), np.stack(single))
 
 
 # -- exact cases ---------------------------------------------------------------------------------
@@ -279,9 +274,7 @@ def test_extreme_k_give_finite_budgets():
     budgets = allocate(k, size=np.ones(4), total=1.0, high=0.6)
     np.testing.assert_array_equal(budgets > 0.0, [False, False, True, False])
     assert budgets[2] == 0.6, "what is below 1e-100 of the largest counts as 0"
-    np.testing.assert_allclose(
-        allocate(k[:1], size=[2.0], total=1.0), [0.5], rtol=1e-12
-    )  # fmt: skip
+    np.testing.assert_allclose(allocate(k[:1], size=[2.0], total=1.0), [0.5], rtol=1e-12)
 
 
 @pytest.mark.parametrize(
@@ -358,172 +351,3 @@ def test_rejections_and_shortened_steps_never_overspend(seed):
         assert (budgets >= last).all()
         last = budgets
         assert spent(used, size) + spent(budgets[rest], size[rest]) <= total * (1.0 + 1e-9)
-
-
-# -- the running estimate -------------------------------------------------------------------------
-
-
-def test_running_k_is_the_weighted_mean_without_start_bias():
-    rng = np.random.default_rng(0)
-    measured = rng.gamma(1.0, 1.0, (6, 3))
-    running = RunningK(3, memory=0.6)
-    for k in measured:
-        running.observe(k)
-    weights = 0.6 ** np.arange(5, -1, -1)
-    np.testing.assert_allclose(
-        running.value, (weights[:, None] * measured).sum(0) / weights.sum(), rtol=1e-12
-    )
-    newest = RunningK(3, memory=0.0)
-    for k in measured:
-        newest.observe(k)
-    np.testing.assert_array_equal(newest.value, measured[-1])
-
-
-def test_running_k_ignores_and_counts_what_is_not_finite():
-    running = RunningK(3, memory=0.5)
-    np.testing.assert_array_equal(running.value, np.zeros(3))
-    running.observe(np.array([2.0, np.nan, 4.0]))
-    np.testing.assert_array_equal(running.value, [2.0, 3.0, 4.0])
-    running.observe(np.array([np.inf, 7.0, -np.inf]))
-    np.testing.assert_array_equal(running.value, [2.0, 7.0, 4.0])
-    np.testing.assert_array_equal(running.ignored, [1, 1, 1])
-
-
-def test_running_k_averages_signed_values_and_clips_only_the_mean():
-    running = RunningK(2, memory=0.9)
-    rng = np.random.default_rng(0)
-    for _ in range(300):
-        running.observe(rng.standard_normal(2) + np.array([0.0, -5.0]))
-    noise, negative = running.value
-    assert negative == 0.0 and noise < 0.8, "clipping each one would leave about 0.4 on average"
-    alternating = RunningK(1, memory=0.99)
-    for step in range(2000):
-        alternating.observe(np.array([(-1.0) ** step]))
-    assert alternating.value[0] < 0.01
-
-
-def test_running_k_of_equal_measurements_keeps_equal_budgets_bit_for_bit():
-    running = RunningK(7, memory=0.3)
-    for k in (0.1, 0.77, 1.3):
-        running.observe(np.full(7, k))
-    size = np.linspace(1.0, 2.0, 7)
-    np.testing.assert_array_equal(
-        allocate(running.value, size=size, total=0.1), np.full(7, 0.1 / size.sum())
-    )
-
-
-def test_running_k_resumes_exactly():
-    rng = np.random.default_rng(5)
-    first = RunningK(4, memory=0.7)
-    first.observe(np.array([1.0, np.nan, 0.3, -2.0]))
-    second = RunningK(4, memory=0.7)
-    second.load_state(first.state())
-    for _ in range(3):
-        k = rng.standard_normal(4)
-        first.observe(k)
-        second.observe(k)
-    for name, array in first.state().items():
-        np.testing.assert_array_equal(second.state()[name], array)
-        assert array.dtype == second.state()[name].dtype
-    kept = first.state()["moment"]
-    first.observe(np.ones(4))
-    assert not np.array_equal(kept, first.moment), "a state is a copy"
-    with pytest.raises(ValueError, match="shape"):
-        first.observe(np.ones(3))
-
-
-# -- the lazy queue -------------------------------------------------------------------------------
-
-
-class Coverage:
-    """Priorities that never grow: weight of what a group would newly cover."""
-
-    def __init__(self, seed, n, items=40, integer=False):
-        rng = np.random.default_rng(seed)
-        self.covers = rng.random((n, items)) < rng.uniform(0.02, 0.4, (n, 1))
-        self.weight = np.ones(items) if integer else rng.gamma(0.5, 1.0, items)
-        self.open = np.ones(items, dtype=bool)
-        self.asked = 0
-
-    def __call__(self, groups):
-        self.asked += groups.size
-        return (self.covers[groups] * (self.weight * self.open)).sum(axis=1)
-
-    def move(self, groups):
-        self.open &= ~self.covers[groups].any(axis=0)
-
-
-@pytest.mark.parametrize("count", [1, 3, 50])
-@pytest.mark.parametrize("integer", [False, True])
-@pytest.mark.parametrize("fresh", [False, True])
-def test_lazy_choice_is_the_full_greedy_ties_included(count, integer, fresh):
-    for seed in range(25):
-        n = 17
-        lazy, full = (Coverage(seed, n, integer=integer) for _ in range(2))
-        start = lazy(np.arange(n)) if fresh else np.full(n, np.inf)
-        lazy.asked = 0
-        queue, remaining = LazyQueue(start, fresh=fresh), np.arange(n)
-        while len(queue):
-            np.testing.assert_array_equal(queue.remaining, remaining)
-            chosen, wanted = queue.take(count, lazy), full_greedy(remaining, count, full)
-            np.testing.assert_array_equal(chosen.groups, wanted.groups)
-            np.testing.assert_array_equal(chosen.priorities, wanted.priorities)
-            remaining = np.setdiff1d(remaining, wanted.groups)
-            lazy.move(chosen.groups)
-            full.move(wanted.groups)
-        assert remaining.size == 0 and queue.grown == 0
-        assert queue.evaluations == lazy.asked <= full.asked
-
-
-def test_every_round_takes_the_brute_force_argmax():
-    game = Coverage(3, 12)
-    queue = LazyQueue(np.full(12, np.inf), fresh=False)
-    while len(queue):
-        values = {g: game(np.array([g]))[0] for g in queue.remaining}
-        (chosen,) = queue.take(1, game).groups
-        assert values[chosen] == max(values.values())
-        game.move(np.array([chosen]))
-
-
-def test_lazy_evaluation_saves_most_of_the_measurements():
-    game = Coverage(0, 200, items=4000)
-    queue = LazyQueue(game(np.arange(200)))
-    first = queue.take(1, game)
-    assert queue.evaluations == 0, "fresh priorities are not measured again"
-    game.move(first.groups)
-    while len(queue):
-        game.move(queue.take(1, game).groups)
-    assert queue.evaluations < 0.25 * (200 * 199 / 2)
-
-
-def test_groups_whose_priority_grew_may_be_late_and_are_counted():
-    def evaluate(groups):
-        return np.array([1.0, 5.0, 2.0, 9.0])[groups]
-
-    queue = LazyQueue(np.array([8.0, 4.0, 3.0, 0.5]), fresh=False)
-    chosen = queue.take(1, evaluate)
-    np.testing.assert_array_equal(chosen.groups, [1])
-    assert queue.grown == 1 and queue.evaluations == 2, "3 would be best, its bound hid it"
-    later = queue.take(3, evaluate)
-    np.testing.assert_array_equal(later.groups, [3, 2, 0])
-    np.testing.assert_array_equal(later.priorities, [9.0, 2.0, 1.0])
-    assert queue.grown == 2 and len(queue) == 0
-
-
-def test_groups_about_which_nothing_is_known_come_last():
-    def evaluate(groups):
-        return np.array([np.nan, -1.0, 0.0])[groups]
-
-    chosen = LazyQueue(np.array([np.nan, 0.5, 0.5]), fresh=False).take(3, evaluate)
-    np.testing.assert_array_equal(chosen.groups, [2, 1, 0])
-    np.testing.assert_array_equal(chosen.priorities, [0.0, -1.0, -np.inf])
-
-
-def test_the_queue_refuses_nonsense():
-    queue = LazyQueue(np.zeros(3), fresh=False)
-    with pytest.raises(ValueError, match="count = 0"):
-        queue.take(0, lambda groups: np.zeros(groups.size))
-    with pytest.raises(ValueError, match="one priority per group"):
-        queue.take(2, lambda groups: np.zeros(1))
-    empty = LazyQueue(np.zeros(0)).take(2, lambda groups: np.zeros(groups.size))
-    assert empty.groups.size == 0
