@@ -1,4 +1,4 @@
-"""IPPO, MAPPO and HAPPO with the DG-PG stage: one update, top to bottom in the papers' terms."""
+"""One update of any learner, top to bottom: advantages, guidance, projection, steps, critic."""
 
 from __future__ import annotations
 
@@ -10,20 +10,23 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..simulators.interface import Bools, Choice, Doubles, Ints, Spec
+from ..simulators.interface import Choice, Doubles, Spec
 from ..simulators.streams import Streams
 from .actor import Actor
 from .advantages import gae, mixed_reward
+from .ascent import Ascent
 from .critic import Critic, central_inputs, own_inputs
-from .descent import NAMED_GROUPS, DescentGuidance, part
-from .distributions import masked_probabilities
-from .experience import Decisions, Experience, Pass, check_rollout
+from .descent import DescentGuidance, part
+from .experience import Decisions, check_rollout
+from .happo import happo
 from .interface import PolicyArrays, Rollout
-from .ppo import Block, Ppo, PpoStatistics, policy_log_probabilities
+from .ppo import Ppo
+from .projection.stage import ProjectionStage
 from .settings import LearnerConfig
-
-SMALLEST = 64
-"""Decisions per pass that every parameter group gets at least."""
+from .trust.budgets import RunningK
+from .trust.hatrpo import hatrpo
+from .trust.hatrpo_g import hatrpo_g
+from .trust.hatrpo_w import hatrpo_w
 
 
 class ActorCritic:
@@ -52,6 +55,8 @@ class ActorCritic:
             device=self.device,
         )
         self.guidance = DescentGuidance(self.actor, config)
+        self.projection = ProjectionStage(self.actor, config)
+        self.improvement = RunningK(self.actor.groups, memory=config.trust_region.budget.memory)
 
     def update(self, rollout: Rollout) -> dict[str, float]:
         """One update; see ``Learner``.
@@ -84,10 +89,29 @@ class ActorCritic:
         )
         statistics.update(guidance)
 
-        # 3. PPO: all groups at once, or block after block with the compound ratio M (HAPPO).
-        statistics.update(self._improve(dataclasses.replace(ppo, blend=blend), decisions))
+        # 3. Projection: what no potential explains is taken off every group's gradient.
+        ppo = dataclasses.replace(ppo, blend=blend)
+        correction, projected = self.projection.correction(
+            rollout, ppo, decisions, update=self.updates, rng=self._rng("projection")
+        )
+        statistics.update(projected)
 
-        # 4. The critic, on true returns only.
+        # 4. The steps of the groups, at once or one block after another.
+        statistics.update(
+            self._improve(
+                Ascent(
+                    parameters=self.actor.parameters,
+                    adam=self.actor.adam,
+                    ppo=ppo,
+                    decisions=decisions,
+                    config=config,
+                    rng=self._rng,
+                    correction=correction,
+                )
+            )
+        )
+
+        # 5. The critic, on true returns only.
         statistics.update(
             self.critic.fit(
                 self._training_rows(inputs, rollout),
@@ -99,51 +123,15 @@ class ActorCritic:
         self.updates += 1
         return statistics
 
-    def _improve(self, ppo: Ppo, decisions: Decisions) -> dict[str, float]:
-        rng = self._rng("minibatches")
-        statistics: dict[str, float] = {}
-        done: list[tuple[Tensor, PpoStatistics]] = []
-        blocks = self._blocks()
-        joint = ppo.blend.joint if ppo.blend is not None else None
-        shape = (ppo.experience.episodes, ppo.experience.epochs)
-        log_factor = torch.zeros(shape, dtype=torch.float64, device=self.device)
-        for position, members in enumerate(blocks):
-            groups = torch.from_numpy(members).to(self.device)
-            block = Block(
-                groups,
-                {name: value[groups] for name, value in self.actor.parameters.items()},
-                self.actor.adam.select(groups),
-                factor=log_factor.exp().float() if position > 0 else None,
-            )
-            old = {name: value.clone() for name, value in block.parameters.items()}
-            if joint is not None and len(blocks) > 1:
-                joint.policy = self._probabilities(ppo.experience, decisions)
-            passes = self._passes(rng, decisions, members, whole_epochs=joint is not None)
-            done.append((groups, ppo.improve(block, passes)))
-            for name, value in block.parameters.items():
-                self.actor.parameters[name][groups] = value
-            self.actor.adam.merge(block.adam, groups)
-            if position + 1 < len(blocks):
-                everything = self._everything(decisions, members)
-                log_factor = log_factor + ppo.log_ratio(old, block, everything)
-                statistics.update(_factor_statistics(log_factor, position + 1))
-        return {**statistics, **self._policy_statistics(done)}
-
-    @torch.no_grad()
-    def _probabilities(self, experience: Experience, decisions: Decisions) -> Tensor:
-        """Current policy of every decision, ``[E * T, A, K]``; 0 where nothing is decided."""
-        everyone = np.arange(self.actor.groups)
-        shape = (-1, self.spec.agents, experience.choices)
-        rows = experience.episodes * experience.epochs * self.spec.agents
-        total = torch.zeros(rows, experience.choices, device=self.device)
-        groups = torch.from_numpy(everyone).to(self.device)
-        for index, real in self._everything(decisions, everyone):
-            batch = experience.minibatch(index, real, groups)
-            chosen = masked_probabilities(
-                policy_log_probabilities(self.actor.parameters, batch), batch.mask
-            )
-            total[index[real]] = chosen[real]
-        return total.view(shape)
+    def _improve(self, ascent: Ascent) -> dict[str, float]:
+        names = self.actor.names
+        if not self.config.trusted:
+            return happo(ascent, names)
+        if self.config.algorithm == "hatrpo-w":
+            return hatrpo_w(ascent, names, self.improvement)
+        if self.config.algorithm == "hatrpo-g":
+            return hatrpo_g(ascent, names, self.improvement)
+        return hatrpo(ascent, names)
 
     # -- advantages ---------------------------------------------------------------------------
 
@@ -211,66 +199,8 @@ class ActorCritic:
             normalised = np.zeros_like(advantages)
         return torch.from_numpy(normalised.astype(np.float32)).to(self.device)
 
-    # -- minibatches and blocks ---------------------------------------------------------------
-
     def _rng(self, purpose: str) -> np.random.Generator:
         return Streams(self.seed).generator(f"learner/update {self.updates}/{purpose}")
-
-    def _per_group(self) -> int:
-        return max(SMALLEST, self.config.max_samples // self.actor.groups)
-
-    def _passes(
-        self, rng: np.random.Generator, decisions: Decisions, block: Ints, *, whole_epochs: bool
-    ) -> list[Pass]:
-        """All random choices of a block's update, made before its loop."""
-        config = self.config
-        tables = (
-            decisions.whole_epochs(rng, block, most=config.max_samples, pieces=config.minibatches)
-            if whole_epochs
-            else decisions.scattered(
-                rng, block, per_group=self._per_group(), pieces=config.minibatches
-            )
-            for _ in range(config.passes)
-        )
-        return [self._placed(table) for table in tables]
-
-    def _everything(self, decisions: Decisions, block: Ints) -> Pass:
-        width = max(1, max(self.config.max_samples, 4096) // block.size)
-        return self._placed(decisions.everything(block, width=width))
-
-    def _placed(self, tables: list[tuple[Ints, Bools]]) -> Pass:
-        on = self.device
-        return [
-            (torch.from_numpy(index).to(on), torch.from_numpy(real).to(on))
-            for index, real in tables
-        ]
-
-    def _blocks(self) -> list[Ints]:
-        everyone = np.arange(self.actor.groups)
-        if self.config.algorithm != "happo":
-            return [everyone]
-        if self.config.order == "random":
-            everyone = self._rng("order").permutation(everyone)
-        return list(np.array_split(everyone, min(self.config.blocks, self.actor.groups)))
-
-    # -- statistics ---------------------------------------------------------------------------
-
-    def _policy_statistics(self, done: list[tuple[Tensor, PpoStatistics]]) -> dict[str, float]:
-        order = torch.cat([groups for groups, _ in done]).argsort()
-
-        def joined(name: str) -> NDArray[np.float32]:
-            return torch.cat([getattr(s, name) for _, s in done])[order].cpu().numpy()
-
-        mean = ("loss", "entropy", "kl", "clip_fraction", "grad_norm", "steps")
-        table = {name: joined(name) for name in (*mean, "ratio_max", "first_ratio_error")}
-        statistics = {f"policy/{name}": float(table[name].mean()) for name in mean}
-        statistics["policy/ratio_max"] = float(table["ratio_max"].max())
-        statistics["policy/first_ratio_error"] = float(table["first_ratio_error"].max())
-        if 1 < self.actor.groups <= NAMED_GROUPS:
-            for name in ("entropy", "kl", "grad_norm"):
-                for group, value in zip(self.actor.names, table[name], strict=True):
-                    statistics[f"{name}/{group}"] = float(value)
-        return statistics
 
     # -- policy and state ---------------------------------------------------------------------
 
@@ -280,7 +210,13 @@ class ActorCritic:
 
     def state(self) -> tuple[dict[str, NDArray[np.generic]], dict[str, object]]:
         """Tensors and counters for an exact resume."""
-        parts = {"actor": self.actor, "critic": self.critic, "guidance": self.guidance}
+        parts = {
+            "actor": self.actor,
+            "critic": self.critic,
+            "guidance": self.guidance,
+            "projection": self.projection,
+            "improvement": self.improvement,
+        }
         tensors: dict[str, NDArray[Any]] = {
             f"{name}.{key}": array
             for name, one in parts.items()
@@ -319,15 +255,6 @@ class ActorCritic:
         self.actor.load_state(part(tensors, "actor"))
         self.critic.load_state(part(tensors, "critic"))
         self.guidance.load_state(part(tensors, "guidance"))
+        self.projection.load_state(part(tensors, "projection"))
+        self.improvement.load_state(part(tensors, "improvement"))
         self.seed, self.updates = int(str(counters["seed"])), int(str(counters["updates"]))
-
-
-def _factor_statistics(log_factor: Tensor, position: int) -> dict[str, float]:
-    """Largest compound ratio and effective sample size (share of samples) at a HAPPO position."""
-    logs = log_factor.reshape(-1)
-    weight = (logs - logs.max()).exp()
-    share = weight.sum().square() / (weight.square().sum() * logs.numel())
-    return {
-        f"happo/log_factor_max/{position}": float(logs.max()),
-        f"happo/effective_samples/{position}": float(share),
-    }

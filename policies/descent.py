@@ -16,6 +16,7 @@ from ..simulators.interface import Doubles
 from .actor import Actor
 from .alignment import AlignmentMonitor, GradientGram
 from .alpha import AlphaController
+from .ascent import NAMED_GROUPS
 from .distributions import masked_probabilities
 from .experience import Decisions, Experience, Minibatch
 from .gradients import time_units, unit_gram
@@ -23,11 +24,8 @@ from .guidance import AdvantageScale, Blend, JointValues, guidance_advantage
 from .interface import Rollout
 from .joint_guidance import JointGuidance
 from .networks import to_tensor
-from .ppo import Ppo, policy_log_probabilities
+from .ppo import Ppo
 from .settings import LearnerConfig
-
-NAMED_GROUPS = 16
-"""Statistics are also given per parameter group up to this many groups."""
 
 
 class DescentGuidance:
@@ -106,14 +104,20 @@ class DescentGuidance:
         self, alpha: Doubles, scale: float, *, update: int, joint: JointValues | None = None
     ) -> Blend:
         """Step size and KL limit move with alpha between the plain and the guided ones."""
-        settings, plain = self._settings, self._config.target_kl
+        settings = self._settings
+        trust = self._config.trust_region
+        plain, guided = (
+            (trust.kl, trust.guided_kl)
+            if self._config.trusted
+            else (self._config.target_kl, settings.target_kl)
+        )
         return Blend(
             of_return=self._tensor(1.0 - alpha),
             of_guidance=self._tensor(alpha * scale),
             estimator=settings.estimator,
             clip=settings.clip,
             pace=self._tensor(settings.pace.at(update) ** alpha),
-            target_kl=self._tensor(plain ** (1.0 - alpha) * settings.target_kl**alpha),
+            target_kl=self._tensor(plain ** (1.0 - alpha) * guided**alpha),
             joint=joint,
         )
 
@@ -143,7 +147,7 @@ class DescentGuidance:
         share = max(64, self._config.max_samples // everyone.size)
         table = decisions.table(rng, everyone, per_group=share)
         batch = experience.minibatch(*experience.placed(*table, everyone))
-        log_p = policy_log_probabilities(self._actor.parameters, batch)
+        log_p = batch.outputs(self._actor.parameters)
         advantage = guidance_advantage(log_p, batch.guidance, batch.mask)
         square = (masked_probabilities(log_p, batch.mask) * advantage.square()).sum(dim=-1)
         # Groups count by their number of decisions, not each the same.
@@ -179,14 +183,16 @@ class DescentGuidance:
 
         def objectives(batch: Minibatch, log_p: Tensor) -> tuple[Tensor, Tensor]:
             old = log_p.detach()
-            of_return, of_guidance = (one.surrogate(batch, old, log_p, None)[0] for one in pure)
+            of_return, of_guidance = (
+                one.surrogate(batch, old, log_p, None, clip=None)[0] for one in pure
+            )
             return of_return, of_guidance
 
         return unit_gram(
             self._actor.parameters,
             ppo.experience,
             units,
-            network=policy_log_probabilities,
+            network=lambda parameters, batch: batch.outputs(parameters),
             objectives=objectives,
         )
 

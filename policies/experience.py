@@ -7,7 +7,8 @@ candidate. The others have probability ratio 1, entropy 0 and gradient 0 whateve
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
+from typing import Self
 
 import numpy as np
 import torch
@@ -15,8 +16,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..simulators.interface import Bools, Ints
+from .distributions import kl, masked_log_softmax, masked_probabilities
 from .interface import Rollout
-from .networks import Parameters, normalise, to_tensor
+from .networks import Parameters, normalise, scores, to_tensor
+
+TIME_BLOCK = 25
+"""Epochs that stay together when a roll-out is split in halves; about the reach of GAE."""
 
 
 class Decisions:
@@ -118,7 +123,9 @@ class Minibatch:
     ``index`` ``[g, b]`` are decision addresses, ``weight`` ``[g, b]`` is 1 for real ones and 0 for
     padding; ``groups`` ``[g]`` are the rows' parameter groups; ``agent`` ``[g, b, F]``,
     ``candidates`` ``[g, b, K, C]``, ``mask`` and ``guidance`` ``[g, b, K]``, ``actions``
-    ``[g, b]``.
+    ``[g, b]``; ``half`` ``[g, b]`` assigns each decision to one of two halves of the roll-out.
+
+    It is a ``trust.fisher.Batch``: its *outputs* are log-probabilities.
     """
 
     index: Tensor
@@ -129,10 +136,34 @@ class Minibatch:
     mask: Tensor
     actions: Tensor
     guidance: Tensor
+    half: Tensor
 
     def mean(self, values: Tensor) -> Tensor:
         """Mean over real decisions, ``[g, b]`` to ``[g]``."""
         return (values * self.weight).sum(dim=1) / self.weight.sum(dim=1).clamp_min(1.0)
+
+    def outputs(self, parameters: Parameters) -> Tensor:
+        """Masked log-softmax of the candidate scorer, ``[g, b, K]``."""
+        logits = scores(parameters, self.agent, self.candidates, self.mask)
+        return masked_log_softmax(logits, self.mask)
+
+    def kl(self, old: Tensor, new: Tensor) -> Tensor:
+        """Exact ``KL(old || new)`` of every decision in nats, ``[g, b]``."""
+        return kl(old, new, self.mask)
+
+    def metric(self, outputs: Tensor, direction: Tensor) -> Tensor:
+        """Fisher information ``E[dlog p dlog p']`` times a direction in log-probabilities."""
+        return masked_probabilities(outputs, self.mask) * direction
+
+    def rows(self, index: Tensor) -> Self:
+        """These parameter groups only, ``[m]`` int64; they may repeat."""
+        picked = {field.name: getattr(self, field.name)[index] for field in fields(self)}
+        return replace(self, **picked)
+
+    def halves(self) -> tuple[Self, Self]:
+        """The same decisions, counting those of one half of the roll-out only."""
+        first = self.weight * ~self.half
+        return replace(self, weight=first), replace(self, weight=self.weight - first)
 
 
 class Experience:
@@ -150,10 +181,12 @@ class Experience:
         agent_log: Tensor,
         candidate_log: Tensor,
         device: torch.device,
+        kind: type[Minibatch] = Minibatch,
     ) -> None:
+        """``kind`` is the network that reads the decisions: the candidate scorer by default."""
         self.episodes, self.epochs, self.agents, self.choices = rollout.mask.shape
         self.scales, self.agent_log, self.candidate_log = scales, agent_log, candidate_log
-        self.device = device
+        self.device, self.kind = device, kind
         rows = self.episodes * self.epochs * self.agents
         # Empty episodes or agents never reach here, so the reshapes below are views.
         self._agent = to_tensor(rollout.agent, device).reshape(-1, rollout.agent.shape[3])
@@ -178,7 +211,7 @@ class Experience:
             self.scales["normaliser.candidate.shift"][groups][:, None, None],
             self.scales["normaliser.candidate.scale"][groups][:, None, None],
         )
-        return Minibatch(
+        return self.kind(
             index=index,
             weight=real.to(agent.dtype),
             groups=groups,
@@ -187,7 +220,16 @@ class Experience:
             mask=self._mask[index],
             actions=self._actions[index],
             guidance=self._guidance[index],
+            half=self.half(index),
         )
+
+    def half(self, index: Tensor) -> Tensor:
+        """Which half of the roll-out decisions belong to: time blocks alternate, bool.
+
+        Whole blocks, since the advantages of one epoch and of its neighbours share their noise.
+        """
+        blocks = min(TIME_BLOCK, max(1, self.episodes * self.epochs // 2))
+        return torch.div(index, blocks * self.agents, rounding_mode="floor") % 2 == 1
 
     def placed(self, index: Ints, real: Bools, groups: Ints) -> tuple[Tensor, Tensor, Tensor]:
         """The arguments of ``minibatch`` on the device."""

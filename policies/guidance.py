@@ -44,8 +44,13 @@ def guidance_advantage(log_p: Tensor, guidance: Tensor, mask: Tensor) -> Tensor:
     return (relative - mean) * mask
 
 
-def clipped_surrogate(ratio: Tensor, advantage: Tensor, clip: float) -> Tensor:
-    """``min(r A, clip(r, 1 - eps, 1 + eps) A)`` (arXiv 1707.06347, eq. 7), elementwise."""
+def clipped_surrogate(ratio: Tensor, advantage: Tensor, clip: float | None) -> Tensor:
+    """``min(r A, clip(r, 1 - eps, 1 + eps) A)`` (arXiv 1707.06347, eq. 7), elementwise.
+
+    ``clip=None`` is ``r A``.
+    """
+    if clip is None:
+        return ratio * advantage
     return torch.minimum(ratio * advantage, ratio.clamp(1.0 - clip, 1.0 + clip) * advantage)
 
 

@@ -54,11 +54,13 @@ class StackedAdam:
     ) -> Tensor:
         """One step in place for the groups where ``live`` ``[G]`` is true.
 
-        ``pace`` ``[G]`` multiplies the step size.
+        ``pace`` ``[G]`` multiplies the step size. A group whose gradient is not finite stays as it
+        is.
 
         Returns each group's gradient norm before it was limited, ``[G]``.
         """
         norm = group_norm(gradients)
+        live = live & norm.isfinite()
         shorten = (max_norm / (norm + 1e-6)).clamp(max=1.0)
         self.steps += live
         correction1 = 1.0 - BETA1**self.steps

@@ -2,8 +2,8 @@
 
 One call of :meth:`Ppo.improve` moves a block of parameter groups at once; groups do not interact
 except through the data. IPPO and MAPPO are one block of all groups. HAPPO (arXiv 2109.11251,
-section 4.2) calls it block after block; each later block's advantage is multiplied by the compound
-ratio of the blocks before it.
+section 4.2, :mod:`.happo`) calls it block after block; each later block's advantage is multiplied
+by the compound ratio of the blocks before it.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .distributions import entropy, kl, log_probability, masked_log_softmax
+from .distributions import entropy, log_probability
 from .experience import Experience, Minibatch, Pass
 from .guidance import Blend, clipped_surrogate, expected_surrogate, guidance_advantage
-from .networks import Parameters, scores
+from .networks import Parameters
 from .optimiser import StackedAdam
 from .settings import LearnerConfig
 
@@ -26,18 +26,23 @@ class Block:
     """Parameter groups that move together.
 
     ``groups`` ``[g]`` are their numbers, ``parameters`` ``[g, ...]`` and ``adam`` their own copies;
-    ``factor`` ``[E, T]`` is the compound ratio M of the agents that moved before (None: 1).
+    ``factor`` ``[E, T]`` is the compound ratio M of the agents that moved before (None: 1);
+    ``correction`` ``[g, P]`` is taken off every gradient (the projection; None: nothing).
     """
 
     groups: Tensor
     parameters: Parameters
     adam: StackedAdam
     factor: Tensor | None = None
+    correction: Tensor | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class PpoStatistics:
-    """Of one block; each ``[g]``, averaged over the minibatches in which the group still moved."""
+    """Of one block; each ``[g]``, averaged over the minibatches in which the group still moved.
+
+    ``nonfinite`` counts minibatches whose gradient was not finite; they move nothing.
+    """
 
     loss: Tensor
     entropy: Tensor
@@ -47,12 +52,7 @@ class PpoStatistics:
     grad_norm: Tensor
     steps: Tensor
     first_ratio_error: Tensor
-
-
-def policy_log_probabilities(parameters: Parameters, batch: Minibatch) -> Tensor:
-    """Masked log-softmax of the candidate scorer, ``[g, b, K]``."""
-    logits = scores(parameters, batch.agent, batch.candidates, batch.mask)
-    return masked_log_softmax(logits, batch.mask)
+    nonfinite: Tensor
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,13 +69,19 @@ class Ppo:
     config: LearnerConfig
 
     def surrogate(
-        self, batch: Minibatch, old: Tensor, new: Tensor, factor: Tensor | None
+        self,
+        batch: Minibatch,
+        old: Tensor,
+        new: Tensor,
+        factor: Tensor | None,
+        *,
+        clip: float | None,
     ) -> tuple[Tensor, Tensor]:
-        """Clipped surrogate with the guidance blended in, and ratios of the taken actions.
+        """Surrogate with the guidance blended in, and ratios of the taken actions.
 
-        ``old`` and ``new`` are log-probabilities ``[g, b, K]``; returns ``[g]`` and ``[g, b]``.
+        ``old`` and ``new`` are log-probabilities ``[g, b, K]``; ``clip`` is PPO's (None: the plain
+        importance-weighted surrogate); returns ``[g]`` and ``[g, b]``.
         """
-        clip = self.config.clip
         ratio = (log_probability(new, batch.actions) - log_probability(old, batch.actions)).exp()
         advantage = self.experience.spread(self.advantages, batch.index)
         if factor is not None:
@@ -113,49 +119,41 @@ class Ppo:
             for index, real in one_pass:
                 batch = self.experience.minibatch(index, real, block.groups)
                 with torch.no_grad():
-                    old = policy_log_probabilities(frozen, batch)
+                    old = batch.outputs(frozen)
                 leaves = {
                     name: value.detach().requires_grad_() for name, value in parameters.items()
                 }
-                new = policy_log_probabilities(leaves, batch)
-                gain, ratio = self.surrogate(batch, old, new, block.factor)
+                new = batch.outputs(leaves)
+                gain, ratio = self.surrogate(batch, old, new, block.factor, clip=config.clip)
                 spread = batch.mean(entropy(new, batch.mask))
                 loss = -gain - config.entropy * spread
-                divergence = batch.mean(kl(old, new, batch.mask)).detach()
+                divergence = batch.mean(batch.kl(old, new)).detach()
                 stopped = stopped | (divergence > limit)
                 live = ~stopped & (batch.weight.sum(dim=1) > 0.0)
                 gradients = torch.autograd.grad(loss.sum(), list(leaves.values()))
+                if block.correction is not None:
+                    gradients = _corrected(gradients, block.correction)
                 norm = block.adam.step(
                     parameters, gradients, live=live, max_norm=config.max_grad_norm, pace=pace
                 )
                 off = (ratio.detach() - 1.0).abs() * batch.weight
                 clipped = batch.mean((off > config.clip).to(norm.dtype))
                 largest = (ratio.detach() * batch.weight).amax(dim=1)
+                finite = norm.isfinite() & loss.detach().isfinite()
                 row = [loss.detach(), spread.detach(), divergence, clipped, largest, norm]
-                rows.append(torch.stack([*row, live.to(norm.dtype), off.amax(dim=1)]))
+                moves = [(live & finite).to(norm.dtype), off.amax(dim=1), (~finite).to(norm.dtype)]
+                rows.append(torch.stack([*row, *moves]).nan_to_num(0.0, 0.0, 0.0))
         return _statistics(torch.stack(rows))
 
-    @torch.no_grad()
-    def log_ratio(self, old: Parameters, block: Block, everything: Pass) -> Tensor:
-        """Sum over the block's agents of ``log pi_new(a) - log pi_old(a)``, ``[E, T]`` float64.
 
-        ``everything`` lists all decisions of the block's groups; agents with nothing to decide add
-        0, that is a ratio of 1.
-        """
-        shape = (self.experience.episodes, self.experience.epochs)
-        total = torch.zeros(shape, dtype=torch.float64, device=block.groups.device).view(-1)
-        for index, real in everything:
-            batch = self.experience.minibatch(index, real, block.groups)
-            after = policy_log_probabilities(block.parameters, batch)
-            before = policy_log_probabilities(old, batch)
-            change = log_probability(after, batch.actions) - log_probability(before, batch.actions)
-            epoch = torch.div(batch.index, self.experience.agents, rounding_mode="floor")
-            total.index_add_(0, epoch.reshape(-1), (change * batch.weight).double().reshape(-1))
-        return total.view(shape)
+def _corrected(gradients: tuple[Tensor, ...], correction: Tensor) -> tuple[Tensor, ...]:
+    """Gradients of the *loss*, so that what is taken off the surrogate's is added here."""
+    parts = correction.split([gradient[0].numel() for gradient in gradients], dim=1)
+    return tuple(g + c.view_as(g) for g, c in zip(gradients, parts, strict=True))
 
 
 def _statistics(rows: Tensor) -> PpoStatistics:
-    """``rows`` ``[minibatches, 8, g]`` to means over the minibatches where a group was live."""
+    """``rows`` ``[minibatches, 9, g]`` to means over the minibatches where a group was live."""
     live = rows[:, 6]
     steps = live.sum(dim=0)
     mean = (rows[:, :6] * live.unsqueeze(1)).sum(dim=0) / steps.clamp_min(1.0)
@@ -168,4 +166,5 @@ def _statistics(rows: Tensor) -> PpoStatistics:
         grad_norm=mean[5],
         steps=steps,
         first_ratio_error=rows[0, 7],
+        nonfinite=rows[:, 8].sum(dim=0),
     )

@@ -1,0 +1,129 @@
+"""Everything that one policy update works with, whichever learner makes it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..simulators.interface import Bools, Doubles, Ints
+from .experience import Decisions, Minibatch, Pass
+from .networks import Parameters
+from .optimiser import StackedAdam
+from .ppo import Ppo
+from .settings import LearnerConfig
+
+NAMED_GROUPS = 16
+"""Statistics are also given per parameter group up to this many groups."""
+
+SMALLEST = 64
+"""Decisions that every parameter group gets at least."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ascent:
+    """Weights, the surrogate to climb, and the decisions it is measured on.
+
+    Attributes:
+        parameters: stacked weights ``[G, ...]``; learners replace rows of them.
+        adam: their optimiser (PPO family).
+        ppo: surrogate of the roll-out, with the guidance blended in.
+        decisions: which decisions belong to which parameter group.
+        config: of the learner.
+        rng: a generator by purpose; the same purpose gives the same numbers within an update.
+        correction: what the projection takes off every group's gradient, ``[G, P]`` in the order of
+            ``parameters`` (None: nothing).
+    """
+
+    parameters: Parameters
+    adam: StackedAdam
+    ppo: Ppo
+    decisions: Decisions
+    config: LearnerConfig
+    rng: Callable[[str], np.random.Generator]
+    correction: Tensor | None = None
+
+    @property
+    def groups(self) -> int:
+        """Number of parameter groups G."""
+        return int(self.adam.steps.numel())
+
+    @property
+    def sizes(self) -> Doubles:
+        """Deciding members of each group per epoch, ``[G]``."""
+        return self.decisions.count / max(1, self.decisions.epochs)
+
+    def order(self) -> Ints:
+        """The groups in the order in which they move."""
+        everyone = np.arange(self.groups)
+        return (
+            self.rng("order").permutation(everyone) if self.config.order == "random" else everyone
+        )
+
+    def blocks(self, order: Ints) -> list[Ints]:
+        """Groups that move together, block after block."""
+        return list(np.array_split(order, min(self.config.blocks, order.size)))
+
+    def placed(self, groups: Ints) -> Tensor:
+        """Group numbers on the device."""
+        return torch.from_numpy(groups).to(self.ppo.experience.device)
+
+    def weights(self, groups: Tensor) -> Parameters:
+        """A copy of these groups' weights."""
+        return {name: value[groups] for name, value in self.parameters.items()}
+
+    def replace(self, groups: Tensor, weights: Parameters) -> None:
+        """Put new weights of these groups in place."""
+        for name, value in weights.items():
+            self.parameters[name][groups] = value
+
+    # -- decisions ----------------------------------------------------------------------------
+
+    @property
+    def per_group(self) -> int:
+        """Decisions of a group that one pass uses at most."""
+        return max(SMALLEST, self.config.max_samples // self.groups)
+
+    def passes(self, rng: np.random.Generator, groups: Ints) -> list[Pass]:
+        """PPO: all random choices of a block's update, made before its loop."""
+        config, blend = self.config, self.ppo.blend
+        if blend is not None and blend.joint is not None:
+            tables = (
+                self.decisions.whole_epochs(
+                    rng, groups, most=config.max_samples, pieces=config.minibatches
+                )
+                for _ in range(config.passes)
+            )
+        else:
+            tables = (
+                self.decisions.scattered(
+                    rng, groups, per_group=self.per_group, pieces=config.minibatches
+                )
+                for _ in range(config.passes)
+            )
+        return [self._on_device(table) for table in tables]
+
+    def everything(self, groups: Ints) -> Pass:
+        """All decisions of these groups, in pieces that fit into memory."""
+        width = max(1, max(self.config.max_samples, 4096) // groups.size)
+        return self._on_device(self.decisions.everything(groups, width=width))
+
+    def sample(self, table: tuple[Ints, Bools], groups: Ints, most: int | None = None) -> Minibatch:
+        """The decisions of these groups from a table of all groups ``[G, b]``, the first ``most``.
+
+        Columns that hold nobody's decision are left out.
+        """
+        index, real = table[0][groups, :most], table[1][groups, :most]
+        used = max(1, int(real.any(axis=0).sum()))
+        placed = self.ppo.experience.placed(index[:, :used], real[:, :used], groups)
+        return self.ppo.experience.minibatch(*placed)
+
+    def _on_device(self, tables: list[tuple[Ints, Bools]]) -> Pass:
+        on = self.ppo.experience.device
+        return [
+            (torch.from_numpy(index).to(on), torch.from_numpy(real).to(on))
+            for index, real in tables
+        ]

@@ -1,0 +1,62 @@
+"""IPPO, MAPPO, HAPPO and clip-HAPPO: how PPO steps of the parameter groups follow one another.
+
+IPPO and MAPPO (they differ in the critic) move all groups at once. HAPPO (arXiv 2109.11251,
+section 4.2) moves one block after another; each later block's advantage is multiplied by the
+compound ratio of those before it, which clip-HAPPO clamps from above at 1 (after 2606.25526).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from .ascent import NAMED_GROUPS, Ascent
+from .compound import Compound
+from .ppo import Block, PpoStatistics
+
+
+def happo(ascent: Ascent, names: tuple[str, ...]) -> dict[str, float]:
+    """One update of all groups in place; returns statistics."""
+    rng = ascent.rng("minibatches")
+    if ascent.config.sequential:
+        blocks = ascent.blocks(ascent.order())
+    else:
+        blocks = [np.arange(ascent.groups)]
+    compound = Compound(ascent) if len(blocks) > 1 else None
+    done: list[tuple[torch.Tensor, PpoStatistics]] = []
+    for position, members in enumerate(blocks):
+        groups = ascent.placed(members)
+        block = Block(
+            groups,
+            ascent.weights(groups),
+            ascent.adam.select(groups),
+            factor=compound.factor() if compound else None,
+            correction=None if ascent.correction is None else ascent.correction[groups],
+        )
+        done.append((groups, ascent.ppo.improve(block, ascent.passes(rng, members))))
+        ascent.replace(groups, block.parameters)
+        ascent.adam.merge(block.adam, groups)
+        if compound:
+            compound.advance(members, last=position + 1 == len(blocks))
+    return {**(compound.statistics if compound else {}), **_statistics(done, names)}
+
+
+def _statistics(
+    done: list[tuple[torch.Tensor, PpoStatistics]], names: tuple[str, ...]
+) -> dict[str, float]:
+    order = torch.cat([groups for groups, _ in done]).argsort()
+
+    def joined(name: str) -> np.ndarray:
+        return torch.cat([getattr(s, name) for _, s in done])[order].cpu().numpy()
+
+    mean = ("loss", "entropy", "kl", "clip_fraction", "grad_norm", "steps")
+    table = {name: joined(name) for name in (*mean, "ratio_max", "first_ratio_error")}
+    statistics = {f"policy/{name}": float(table[name].mean()) for name in mean}
+    statistics["policy/ratio_max"] = float(table["ratio_max"].max())
+    statistics["policy/first_ratio_error"] = float(table["first_ratio_error"].max())
+    statistics["policy/nonfinite"] = float(joined("nonfinite").sum())
+    if 1 < len(names) <= NAMED_GROUPS:
+        for name in ("entropy", "kl", "grad_norm", "clip_fraction"):
+            for group, value in zip(names, table[name], strict=True):
+                statistics[f"{name}/{group}"] = float(value)
+    return statistics

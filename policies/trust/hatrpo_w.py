@@ -1,0 +1,57 @@
+"""HATRPO-W: the same total KL as HATRPO, shared by the KKT conditions (after arXiv 2508.10340).
+
+1. Before anybody moves, measure ``k_g = g' H^-1 g`` of every group: the squared gain that a nat of
+   KL buys there (from two halves of the roll-out, so that noise buys nothing).
+2. Share the total D: ``delta_g`` proportional to ``k_g`` within floor and cap.
+3. Move block after block under the compound ratio, as HATRPO does. What a block does not use goes
+   to those after it.
+
+With equal k it is HATRPO. The published text was not available beyond its abstract: formulas,
+de-biasing and the handing on of leftovers are ours.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ...simulators.interface import Doubles, Ints
+from ..ascent import Ascent
+from .budgets import RunningK, allocate, redistribute
+from .walk import Walk
+
+
+def hatrpo_w(ascent: Ascent, names: tuple[str, ...], improvement: RunningK) -> dict[str, float]:
+    """One update of all groups in place; ``improvement`` remembers k between updates."""
+    settings = ascent.config.trust_region
+    walk = Walk(ascent, names)
+    improvement.observe(walk.improvements())
+    plan = allocate(
+        improvement.value,
+        size=walk.sizes,
+        total=walk.total,
+        low=settings.budget.floor * walk.even,
+        high=settings.budget.cap * walk.even,
+        weight=settings.budget.weight,
+    )
+    for sweep in range(1, settings.sweeps + 1):
+        order = ascent.order()
+        if ascent.config.order == "greedy":
+            order = np.argsort(-improvement.value, kind="stable")
+        blocks = ascent.blocks(order)
+        budgets = plan * (sweep / settings.sweeps)
+        for position, members in enumerate(blocks, 1):
+            last = sweep == settings.sweeps and position == len(blocks)
+            if settings.budget.redistribute:
+                rest = np.concatenate(blocks[position - 1 :])
+                budgets[rest] = _with_leftover(walk, plan * (sweep / settings.sweeps), rest)
+            walk.step(members, budgets[members], last=last)
+    return walk.statistics()
+
+
+def _with_leftover(walk: Walk, plan: Doubles, rest: Ints) -> Doubles:
+    """Budgets of the groups that have not moved yet: their plans and what the others left."""
+    moved = np.ones(plan.size, dtype=np.bool_)
+    moved[rest] = False
+    left = float((walk.sizes * (plan - walk.used))[moved].sum())
+    high = walk.ascent.config.trust_region.budget.cap * walk.even[rest]
+    return redistribute(plan[rest], max(left, 0.0), size=walk.sizes[rest], high=high)
