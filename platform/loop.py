@@ -124,9 +124,15 @@ class Loop:
         weights = self.learner.policy().tensors
         wrong += [name for name, tensor in weights.items() if not np.isfinite(tensor).all()]
         if wrong:
+            trusted = any(name.startswith("trust/") for name in figures)
+            knobs = (
+                "learner.trust_region.kl"
+                if trusted
+                else "learner.learning_rate or learner.max_grad_norm"
+            )
             raise DivergedError(
                 f"iteration {self.iteration}: {', '.join(wrong[:5])} is not finite; try a smaller "
-                "learner.learning_rate or learner.max_grad_norm"
+                f"{knobs}"
             )
 
 

@@ -5,6 +5,23 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from ..policies.settings import Algorithm
+
+ALGORITHMS: Mapping[Algorithm, str] = {
+    "ippo": "every agent learns from what it sees itself; the plainest baseline",
+    "mappo": "a central critic, all groups move at once; the quick default, good with guidance",
+    "happo": "groups move one after another and take the earlier moves into account",
+    "clip-happo": "happo with less noise from the earlier moves; for many groups",
+    "hatrpo": "happo with natural-gradient steps of a measured KL, the same for every agent; "
+    "steady where a step size is hard to choose",
+    "clip-hatrpo": "hatrpo with less noise from the earlier moves; for many groups",
+    "hatrpo-w": "the same total KL, given to groups in proportion to what it gains there; for "
+    "groups that differ",
+    "hatrpo-g": "the same total KL, given greedily to the group that gains most next; for few "
+    "groups that matter among many",
+}
+"""Every member of the family and what it is for, in one line."""
+
 BATCH: Mapping[str, Any] = {
     "iterations": 16,
     "evaluation": {"stochastic": False},

@@ -10,6 +10,7 @@ import typer
 from rich.console import Console
 from typer.core import TyperCommand
 
+from ...policies.settings import Algorithm
 from ..files import UserError
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ class KnobHelp(TyperCommand):
     # typer carries its own copy of click or depends on it, by version: no common type to name.
     def format_help(self, ctx: Any, formatter: Any) -> None:
         super().format_help(ctx, formatter)
+        _print_algorithms()
         _print_knobs(*HELP_SCENARIO)
 
 
@@ -59,11 +61,19 @@ def train(
         typer.Option(help="Scenario of the domain; default: the one in --config, else the first."),
     ] = None,
     algorithm: Annotated[
-        Literal["ippo", "mappo", "happo"] | None, typer.Option(help="Member of the PPO family.")
+        Algorithm | None,
+        typer.Option(help="Who learns how; the table below says what each is for."),
     ] = None,
     guidance: Annotated[
         Literal["dgpg", "none"] | None,
         typer.Option(help="dgpg: guided by the analytical model; none: the plain learner."),
+    ] = None,
+    projection: Annotated[
+        Literal["none", "hpml"] | None,
+        typer.Option(
+            help="hpml: leave out the part of the joint update in which agents circle around each "
+            "other; for learner.local_mix above 0."
+        ),
     ] = None,
     config: Annotated[
         Path | None, typer.Option(help="TOML file with any of the knobs; overrides come after it.")
@@ -102,7 +112,7 @@ def train(
     if knobs:
         _print_knobs(domain, name)
         return
-    given += _flags(algorithm, guidance, seed, workers, device)
+    given += _flags(algorithm, guidance, seed, workers, device, projection)
     given += data_override(domain, name, data)
     continuing = resume or resume_from is not None
     if continuing and force:
@@ -209,12 +219,14 @@ def _flags(
     seed: int | None,
     workers: int | None,
     device: str | None,
+    projection: str | None = None,
 ) -> list[str]:
     """Options as the overrides that they stand for."""
     from ..train_config import UNGUIDED
 
     options: dict[str, Any] = {
         "learner.algorithm": algorithm,
+        "learner.projection.method": projection,
         "seed": seed,
         "execution.workers": workers,
         "execution.device": device,
@@ -252,6 +264,20 @@ def data_override(domain: str, scenario: str, data: Path | None) -> list[str]:
     if "data" not in find_scenario(domain, scenario).model_fields:
         raise UserError(f"--data: scenario {scenario!r} is built in and reads no files")
     return [f"scenario.data={toml_value(str(data.resolve()))}"]
+
+
+def _print_algorithms() -> None:
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
+    from ..presets import ALGORITHMS
+
+    table = Table(title="Algorithms", title_justify="left", title_style="bold", box=SIMPLE_HEAD)
+    table.add_column("--algorithm", style="bold", no_wrap=True)
+    table.add_column("what it is for", overflow="fold")
+    for name, purpose in ALGORITHMS.items():
+        table.add_row(name, purpose)
+    Console().print(table)
 
 
 def _print_knobs(domain: str, scenario: str) -> None:
