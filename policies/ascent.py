@@ -87,10 +87,30 @@ class Ascent:
         """Decisions of a group that one pass uses at most."""
         return max(SMALLEST, self.config.max_samples // self.groups)
 
+    @property
+    def whole(self) -> bool:
+        """Whether a pass uses every decision there is."""
+        if self._epochwise:
+            return self.decisions.flat.size <= self.config.max_samples
+        return int(self.decisions.count.max(initial=0)) <= self.per_group
+
+    @property
+    def _epochwise(self) -> bool:
+        """Whether minibatches must hold all decisions of their epochs."""
+        return self.ppo.blend is not None and self.ppo.blend.joint is not None
+
+    def memory(self) -> Tensor | None:
+        """Room for the old log-probabilities of all decisions, where passes repeat them."""
+        if self.config.passes == 1 or not self.whole:
+            return None
+        experience = self.ppo.experience
+        rows = experience.episodes * experience.epochs * experience.agents
+        return torch.zeros(rows, experience.choices, device=experience.device)
+
     def passes(self, rng: np.random.Generator, groups: Ints) -> list[Pass]:
         """PPO: all random choices of a block's update, made before its loop."""
-        config, blend = self.config, self.ppo.blend
-        if blend is not None and blend.joint is not None:
+        config = self.config
+        if self._epochwise:
             tables = (
                 self.decisions.whole_epochs(
                     rng, groups, most=config.max_samples, pieces=config.minibatches

@@ -9,12 +9,17 @@ kept as it is.
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from ..simulators.interface import Ints
 from .ascent import Ascent
 from .distributions import log_probability
+from .experience import Minibatch
+
+Seen = tuple[Minibatch, Tensor, Tensor]
+"""All decisions of some groups, with their log-probabilities before and after a move."""
 
 DETAILED = 32
 """Up to this many positions, statistics are given for each; beyond it at powers of two."""
@@ -23,11 +28,13 @@ DETAILED = 32
 class Compound:
     """Log-ratios of all decisions since the roll-out, kept up to date as blocks move.
 
-    Every decision is evaluated once at the start and once after its group has moved. Decisions that
-    are no decision (idle agents) contribute a ratio of exactly 1.
+    Every decision is evaluated once at the start and once after its group has moved, unless the
+    learner has done so anyway. Decisions that are no decision (idle agents) contribute a ratio of
+    exactly 1.
     """
 
-    def __init__(self, ascent: Ascent) -> None:
+    def __init__(self, ascent: Ascent, *, reported: bool = False) -> None:
+        """``reported``: every call of ``advance`` brings the log-probabilities along."""
         experience = ascent.ppo.experience
         self._ascent, self._agents = ascent, experience.agents
         self._shape = (experience.episodes, experience.epochs)
@@ -43,8 +50,11 @@ class Compound:
             joint.policy = torch.zeros(
                 self._total.numel(), self._agents, experience.choices, device=experience.device
             )
-        self._evaluate(torch.arange(ascent.groups).numpy(), self._old)
-        self._new.copy_(self._old)
+        self._reported = reported and joint is None
+        if not self._reported:
+            self._evaluate(np.arange(ascent.groups), self._old)
+            self._new.copy_(self._old)
+        self._known = np.zeros(ascent.groups, dtype=np.bool_)
         self.moved = 0
         self._statistics: dict[str, float] = {}
 
@@ -62,12 +72,26 @@ class Compound:
         log = self.raw(groups)
         return (log.clamp(max=0.0) if self._ascent.config.clips_factor else log).exp().float()
 
-    def advance(self, groups: Ints, *, last: bool) -> None:
-        """Take in that these groups have new weights; with ``last`` nobody needs to know."""
+    def advance(self, groups: Ints, *, last: bool, seen: Seen | None = None) -> None:
+        """Take in that these groups have new weights; with ``last`` nobody needs to know.
+
+        ``seen`` are all their decisions with log-probabilities before and after.
+        """
         if last and self._joint is None:
             return
         before = self._change(groups) if self.moved else 0.0
-        self._evaluate(groups, self._new)
+        if self._reported:
+            if seen is None:
+                raise ValueError("this compound ratio needs the log-probabilities of every move")
+            batch, old, new = seen
+            real = batch.weight > 0.0
+            flat = batch.index[real]
+            self._new[flat] = log_probability(new, batch.actions)[real]
+            if not self._known[groups].all():
+                self._old[flat] = log_probability(old, batch.actions)[real]
+                self._known[groups] = True
+        else:
+            self._evaluate(groups, self._new)
         self._total = self._total - before + self._change(groups)
         self.moved += 1
         self._observe()

@@ -23,6 +23,7 @@ def happo(ascent: Ascent, names: tuple[str, ...]) -> dict[str, float]:
     else:
         blocks = [np.arange(ascent.groups)]
     compound = Compound(ascent) if len(blocks) > 1 else None
+    memory = ascent.memory()
     done: list[tuple[torch.Tensor, PpoStatistics]] = []
     for position, members in enumerate(blocks):
         groups = ascent.placed(members)
@@ -32,6 +33,7 @@ def happo(ascent: Ascent, names: tuple[str, ...]) -> dict[str, float]:
             ascent.adam.select(groups),
             factor=compound.factor() if compound else None,
             correction=None if ascent.correction is None else ascent.correction[groups],
+            memory=memory,
         )
         done.append((groups, ascent.ppo.improve(block, ascent.passes(rng, members))))
         ascent.replace(groups, block.parameters)

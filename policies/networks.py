@@ -16,6 +16,7 @@ from torch import Tensor
 
 from ..simulators.interface import Bools, Floats, Ints
 from .normaliser import LIMIT
+from .thin import thin
 
 Parameters = dict[str, Tensor]
 
@@ -91,7 +92,7 @@ def scorer_features(
 def scores(parameters: Parameters, agent: Tensor, candidates: Tensor, mask: Tensor) -> Tensor:
     """Logits ``[G, B, K]`` of the candidate scorer; arguments as :func:`scorer_features`."""
     hidden = scorer_features(parameters, agent, candidates, mask)
-    return torch.bmm(hidden, parameters["score.weight"]).view(mask.shape)
+    return thin(hidden, parameters["score.weight"]).view(mask.shape)
 
 
 class _Tanh(torch.autograd.Function):
@@ -110,11 +111,16 @@ class _Tanh(torch.autograd.Function):
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor], output: Tensor) -> None:  # noqa: ARG004
         ctx.save_for_backward(output)
+        ctx.slope = None
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
         (y,) = ctx.saved_tensors
-        return gradient * (1.0 - y * y)
+        if torch.is_grad_enabled():
+            return gradient * (1.0 - y * y)
+        if ctx.slope is None:  # a kept graph asks again and again
+            ctx.slope = 1.0 - y * y
+        return gradient * ctx.slope
 
 
 def tanh(x: Tensor) -> Tensor:

@@ -27,7 +27,9 @@ class Block:
 
     ``groups`` ``[g]`` are their numbers, ``parameters`` ``[g, ...]`` and ``adam`` their own copies;
     ``factor`` ``[E, T]`` is the compound ratio M of the agents that moved before (None: 1);
-    ``correction`` ``[g, P]`` is taken off every gradient (the projection; None: nothing).
+    ``correction`` ``[g, P]`` is taken off every gradient (the projection; None: nothing);
+    ``memory`` ``[E * T * A, K]`` is room to keep old log-probabilities in, for passes that all use
+    the same decisions (None: they are evaluated in every pass).
     """
 
     groups: Tensor
@@ -35,6 +37,7 @@ class Block:
     adam: StackedAdam
     factor: Tensor | None = None
     correction: Tensor | None = None
+    memory: Tensor | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,8 +121,7 @@ class Ppo:
                 break
             for index, real in one_pass:
                 batch = self.experience.minibatch(index, real, block.groups)
-                with torch.no_grad():
-                    old = batch.outputs(frozen)
+                old = self._old(frozen, batch, block.memory, known=number > 0)
                 leaves = {
                     name: value.detach().requires_grad_() for name, value in parameters.items()
                 }
@@ -144,6 +146,18 @@ class Ppo:
                 moves = [(live & finite).to(norm.dtype), off.amax(dim=1), (~finite).to(norm.dtype)]
                 rows.append(torch.stack([*row, *moves]).nan_to_num(0.0, 0.0, 0.0))
         return _statistics(torch.stack(rows))
+
+    @torch.no_grad()
+    def _old(
+        self, frozen: Parameters, batch: Minibatch, memory: Tensor | None, *, known: bool
+    ) -> Tensor:
+        if memory is not None and known:
+            return memory[batch.index]
+        old = batch.outputs(frozen)
+        if memory is not None:
+            real = batch.weight > 0.0
+            memory[batch.index[real]] = old[real]
+        return old
 
 
 def _corrected(gradients: tuple[Tensor, ...], correction: Tensor) -> tuple[Tensor, ...]:

@@ -15,13 +15,13 @@ from torch import Tensor
 from ..distributions import BoxBeta, masked_log_softmax
 from ..experience import Minibatch
 from ..networks import Parameters, hidden_layers
+from ..thin import thin
 
 
 def dense(parameters: Parameters, inputs: Tensor) -> Tensor:
     """Stacked tanh networks: ``[g, b, F]`` to ``[g, b, O]``."""
-    hidden = hidden_layers(parameters, inputs)
-    bias, weight = parameters["output.bias"], parameters["output.weight"]
-    return torch.baddbmm(bias.unsqueeze(1), hidden, weight)
+    outputs = thin(hidden_layers(parameters, inputs), parameters["output.weight"])
+    return outputs + parameters["output.bias"].unsqueeze(1)
 
 
 @dataclass(frozen=True, slots=True)

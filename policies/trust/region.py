@@ -68,7 +68,7 @@ class Move:
 
     ``parameters`` ``[g, ...]`` (bit for bit the old ones where nothing was), measured ``kl`` and
     ``gain``, ``predicted`` gain of the full step, accepted ``fraction`` (0: none) and number of
-    ``backtracks``, each ``[g]``.
+    ``backtracks``, each ``[g]``; ``outputs`` on the batch after the move.
     """
 
     parameters: Parameters
@@ -77,6 +77,7 @@ class Move:
     predicted: Tensor
     fraction: Tensor
     backtracks: Tensor
+    outputs: Tensor
 
 
 def slope(
@@ -173,6 +174,7 @@ def search(
     taken = torch.zeros(groups, device=flat.device, dtype=flat.dtype)
     kl, won = torch.zeros_like(taken), torch.zeros_like(taken)
     tried = torch.zeros_like(taken)
+    outputs = start.outputs.clone()
     edges = sorted({min(edge, settings.fractions) for edge in (0, *TRANCHES, settings.fractions)})
     for begin, end in pairwise(edges):
         if waiting.numel() == 0:
@@ -196,10 +198,11 @@ def search(
         taken[winner] = part[place]
         kl[winner] = divergence[place]
         won[winner] = gained[place]
+        outputs[winner] = new[place]
         tried[waiting] += torch.where(found, first, some.numel()).to(tried.dtype)
         waiting = waiting[~found]
     if base is not None:
         kl = torch.where(taken > 0.0, kl, base)
     goes = (taken > 0.0).unsqueeze(1)
     new_flat = torch.where(goes, flat + (taken * length).unsqueeze(1) * step.direction, flat)
-    return Move(unflatten(new_flat, parameters), kl, won, predicted, taken, tried)
+    return Move(unflatten(new_flat, parameters), kl, won, predicted, taken, tried, outputs)

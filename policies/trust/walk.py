@@ -51,7 +51,11 @@ class Walk:
         blend = ascent.ppo.blend
         joint = blend.joint if blend is not None else None
         many = min(ascent.config.blocks, ascent.groups) > 1 or self._settings.sweeps > 1
-        self._compound = Compound(ascent) if many or joint is not None else None
+        # Where the samples are all there is, the line search has seen what the ratio needs.
+        self._whole = int(ascent.decisions.count.max(initial=0)) <= ascent.per_group
+        self._compound = (
+            Compound(ascent, reported=self._whole) if many or joint is not None else None
+        )
         self._joint = joint
         # The guidance is taken at the present joint policy when a block starts, and then held.
         held = blend if blend is None else dataclasses.replace(blend, joint=None)
@@ -142,7 +146,8 @@ class Walk:
         self.ascent.replace(groups, move.parameters)
         self._note(members, budget, batch, start.outputs, step, move)
         if self._compound is not None:
-            self._compound.advance(members, last=last)
+            seen = (batch, start.outputs, move.outputs) if self._whole else None
+            self._compound.advance(members, last=last, seen=seen)
 
     def _batch(self, members: Ints, weights: Parameters) -> Minibatch:
         batch = self.ascent.sample(self._table, members)
