@@ -63,6 +63,7 @@ class Report:
     planned: float  # budget by KKT
     budget: float  # with what earlier agents left over
     predicted: float  # gain of the full step
+    slope: float = 0.0  # k under the compound ratio
     kl: float = 0.0
     gain: float = 0.0
     fraction: float = 0.0  # of the full step; 0: rejected
@@ -226,8 +227,7 @@ def step(agent, factor, budget, config, report):
     curvature = float(direction @ hessian_vector_product(agent, direction))
     curvature = max(curvature, 0.1 * slope)
     scale = math.sqrt(2.0 * budget / curvature) if curvature > 0.0 and budget > 0.0 else 0.0
-    report.budget = budget
-    report.predicted = scale * slope
+    report.budget, report.slope, report.predicted = budget, slope, scale * slope
     if report.predicted <= 0.0:
         return agent.weights
 

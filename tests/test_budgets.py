@@ -249,6 +249,20 @@ def test_caps_on_everybody_are_reached_exactly():
     np.testing.assert_array_equal(budgets, [0.1, 0.7, 0.3])
 
 
+@given(CASES)
+def test_caps_are_met_bit_for_bit_and_do_not_disturb_equal_shares(seed):
+    rng = np.random.default_rng(seed)
+    n = int(rng.integers(2, 20))
+    size, high = rng.uniform(0.1, 9.0, n), rng.uniform(0.1, 1.0, n)
+    enough = spent(high, size) * 1.01
+    k = rng.gamma(1.0, 1.0, n)
+    np.testing.assert_array_equal(allocate(k, size=size, total=enough, high=high), high)
+    share = 1.0 / size.sum()
+    some = np.where(rng.random(n) < 0.5, share, 5.0 * share)
+    budgets = allocate(np.ones(n), size=size, total=1.0, high=some)
+    np.testing.assert_array_equal(budgets, np.full(n, share))
+
+
 def test_a_water_level_appears_with_floors_and_caps():
     budgets = allocate([1.0, 10.0, 100.0, 1000.0], size=np.ones(4), total=1.0, low=0.1, high=0.5)
     np.testing.assert_allclose(budgets, [0.1, 0.1, 0.3, 0.5], rtol=1e-12)
@@ -312,6 +326,8 @@ def test_leftover_is_used_or_all_are_capped_and_nobody_loses(seed):
     high = rng.choice([0.05, 0.3, 100.0])
     new = redistribute(planned, leftover, size=size, high=high)
     assert (new >= planned).all() and (new <= np.maximum(planned, high)).all()
+    unchanged = redistribute(planned, 0.0, size=size, high=high)
+    np.testing.assert_array_equal(unchanged, planned)
     handed = spent(new - planned, size)
     room = spent(np.where(planned > 0.0, np.maximum(high - planned, 0.0), 0.0), size)
     assert handed == pytest.approx(min(leftover, room), rel=1e-9, abs=1e-12)

@@ -114,7 +114,7 @@ def redistribute(
     _, cap = _bounds(0.0, high, shape, there)
     floor = np.where(there, plan, 0.0)
     whole = (sizes * floor).sum(axis=-1, keepdims=True) + extra
-    filled = _fill(floor, sizes, whole, floor, np.maximum(cap, floor))
+    filled = _fill(floor, sizes, whole, floor, cap)
     return np.where(there & (extra > 0.0), filled, plan)
 
 
@@ -176,7 +176,8 @@ class RunningK:
 def _fill(merit: Doubles, size: Doubles, total: Doubles, low: Doubles, high: Doubles) -> Doubles:
     """``clip(merit m, low, high)`` at the level m where ``sum size * (...)`` is the total.
 
-    All arguments are checked and broadcast; total ``[..., 1]``, everything 0 where size is 0.
+    All arguments are checked and broadcast; total ``[..., 1]``, everything 0 where size is 0. A cap
+    below its floor counts as the floor.
     Between neighbouring knots, the levels at which a group leaves its floor or reaches its cap, the
     sum is linear in m. So bisection over the sorted knots ends in a linear equation and is exact.
     """
