@@ -30,6 +30,7 @@ from fairlead.policies.settings import LearnerConfig
 from fairlead.policies.trust.budgets import RunningK
 from fairlead.policies.trust.hatrpo import hatrpo
 from fairlead.policies.trust.hatrpo_w import hatrpo_w as fast_hatrpo_w
+from fairlead.policies.trust.walk import Walk
 
 AGENTS, CHOICES, EPISODES, EPOCHS = 5, 4, 2, 14
 
@@ -258,19 +259,26 @@ def test_the_cases_shorten_steps_reject_some_and_hand_kl_on():
         assert max(abs(a.slope / b.slope - 1.0) for a, b in zip(clamped, free, strict=True)) > 1e-3
 
 
-def test_equal_budgets_are_the_same_update_in_both_learners():
+@pytest.mark.parametrize("why", ["weight 0", "equal k"])
+def test_equal_budgets_are_the_same_update_in_both_learners(why, monkeypatch):
+    """Bit for bit, as long as nobody inherits what others left over."""
+    weight = 0.0 if why == "weight 0" else 1.0
     first, second = (
-        ascent_on(4, trust_region={"budget": {"weight": 0.0, "redistribute": False}})
+        ascent_on(4, trust_region={"budget": {"weight": weight, "redistribute": False}})
         for _ in range(2)
     )
+    if why == "equal k":
+        monkeypatch.setattr(Walk, "improvements", lambda walk: np.full(AGENTS, 0.7))
     fast_hatrpo_w(first, names_of(first), RunningK(first.groups, memory=0.5))
     hatrpo(second, names_of(second))
-    assert all(torch.equal(value, second.parameters[n]) for n, value in first.parameters.items())
+    before = ascent_on(4).parameters
+    for name, value in first.parameters.items():
+        assert torch.equal(value, second.parameters[name]) and not torch.equal(value, before[name])
 
 
 @pytest.mark.parametrize("algorithm", ["hatrpo", "hatrpo-w", "clip-hatrpo"])
 def test_a_learner_on_the_ring_equals_the_reference(algorithm, monkeypatch):
-    """Through advantages, normalisers and float32, over two updates."""
+    """Real roll-outs and float32, two updates; features and advantages as the learner scales."""
     torch.set_default_dtype(torch.float32)
     which = "hatrpo_w" if algorithm == "hatrpo-w" else "hatrpo"
     original, seen = getattr(actor_critic, which), []
@@ -282,11 +290,11 @@ def test_a_learner_on_the_ring_equals_the_reference(algorithm, monkeypatch):
         seen.append(statistics)
         for group, report in enumerate(reports):
             assert statistics[f"fraction/agent{group}"] == pytest.approx(report.fraction, rel=1e-5)
-            assert statistics[f"budget/agent{group}"] == pytest.approx(report.budget, rel=1e-2)
+            assert statistics[f"budget/agent{group}"] == pytest.approx(report.budget, rel=1e-4)
             for name, value in ascent.parameters.items():
                 moved = (weights[group][name] - before[group].weights[name]).abs().max()
                 off = (value[group].double() - weights[group][name]).abs().max()
-                assert off <= 0.02 * moved + 1e-6
+                assert off <= 0.002 * moved + 1e-7
         return statistics
 
     monkeypatch.setattr(actor_critic, which, spy)
