@@ -50,10 +50,8 @@ def _heat(figure: Figure, axes: Axes, case: Case, spec: Spec, palette: Palette) 
     place = np.empty_like(order)
     place[order] = np.arange(order.size)
     heat = np.where(np.isnan(case.signals).all(axis=0), np.nan, case.heat)
-    colours = LinearSegmentedColormap.from_list(
-        "alarm", [(0.0, palette.paper), (0.5, "#9ec9e8"), (0.501, "#f6c28b"), (1.0, "#a52a00")]
-    )
-    colours.set_bad(palette.grid)
+    ramp = [(0.0, palette.paper), (0.5, "#9ec9e8"), (0.501, "#f6c28b"), (1.0, "#a52a00")]
+    colours = LinearSegmentedColormap.from_list("alarm", ramp).with_extremes(bad=palette.grid)
     image = axes.imshow(
         heat[:, order].T,
         aspect="auto",

@@ -164,7 +164,7 @@ class Contagion:
         source: Patient-0, after the correction.
         moved: chain of agents from the one that was flagged first to Patient-0 (just the former if
             nothing was corrected).
-        edges: who took whom along, in order of time.
+        edges: who took whom along; those of the correction first, then in order of time.
         alone: crossings after the incident that no influence explains.
         reached: ``[A]`` first epoch at which Patient-0's influence on the agent was an edge, -1
             for never, whether or not the agent failed.
@@ -197,40 +197,51 @@ def trace(
         influences: of the episode.
         customary: in clean operation.
     """
-    window, when = influences.window, {crossing.agent: crossing for crossing in crossings}
-    moved = [first.agent]
-    flag = first
+    window = influences.window
+    moved, flag = [first], first
+    chain: list[Edge] = []
     while flag.signal not in LOCAL:
         pull = influences.strength(flag.epoch)[:, flag.agent] / customary.source
+        known = {crossing.agent for crossing in moved}
         suspects = [
-            c for c in crossings
-            if c.agent not in moved
+            c
+            for c in crossings
+            if c.agent not in known
             and abs(c.epoch - flag.epoch) <= window
             and pull[c.agent] >= customary.edge
-        ]  # fmt: skip
+        ]
         if not suspects:
             break
-        flag = max(suspects, key=lambda c: float(pull[c.agent]))
-        moved.append(flag.agent)
-    source = moved[-1]
-    start = min(first.epoch, when[source].epoch if source in when else first.epoch)
-    edges, alone = _spread(source, start, crossings, influences, customary)
+        upstream = max(suspects, key=lambda c: float(pull[c.agent]))
+        chain.append(Edge(upstream.agent, flag.agent, flag.epoch, float(pull[upstream.agent])))
+        moved.append(upstream)
+        flag = upstream
+    source, start = flag.agent, min(crossing.epoch for crossing in moved)
+    later = [c for c in crossings if c.epoch >= start]
+    edges, alone = _spread(moved, later, influences, customary)
     reached, strength = _reach(source, start, influences, customary)
-    return Contagion(source, tuple(moved), edges, alone, reached, strength, customary.edge)
+    return Contagion(
+        source=source,
+        moved=tuple(crossing.agent for crossing in moved),
+        edges=(*reversed(chain), *edges),
+        alone=alone,
+        reached=reached,
+        strength=strength,
+        edge=customary.edge,
+    )
 
 
 def _spread(
-    source: int,
-    start: int,
+    sources: Sequence[Crossing],
     crossings: Sequence[Crossing],
     influences: Influences,
     customary: Customary,
 ) -> tuple[tuple[Edge, ...], tuple[Crossing, ...]]:
-    sick = [source]
+    sick = [crossing.agent for crossing in sources]
     edges: list[Edge] = []
     alone: list[Crossing] = []
     for crossing in sorted(crossings, key=lambda c: (c.epoch, c.agent)):
-        if crossing.agent == source or crossing.epoch < start:
+        if crossing.agent in sick:
             continue
         pull = influences.strength(crossing.epoch)[sick, crossing.agent] / customary.source[sick]
         best = int(pull.argmax())

@@ -113,6 +113,7 @@ class Yardstick:
         spread = logs.std(axis=0, ddof=1) * np.sqrt(6.0) / np.pi
         reach = -np.log(-np.log1p(-share)) - _EULER
         incident = np.maximum(np.exp(logs.mean(axis=0) + spread * reach), maxima.max(axis=0))
+        incident *= 1.0 + 1e-9  # rounding must not make the largest clean value an incident
         each = np.moveaxis(per_agent, 1, 0).reshape(clean.shape[1], -1)
         follow = np.minimum(np.quantile(each, 1.0 - share, axis=1), incident)
         silent = np.array([name not in chosen for name in SIGNALS])

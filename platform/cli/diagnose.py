@@ -253,7 +253,8 @@ def _table(case: Case, spec: Spec, top: int) -> Table:
         )
     table.caption = (
         "crossed at: first epoch above the level for a single agent (an incident needs that for "
-        "all agents);\npeak, remainder: largest, in incident thresholds; fragility: median probe, nats"
+        "all agents);\npeak, remainder: largest, in incident thresholds; "
+        "fragility: median probe, nats"
     )
     return table
 
