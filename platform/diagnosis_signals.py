@@ -33,7 +33,7 @@ from .diagnosis_faults import Seen
 SIGNALS = ("remainder", "observation", "surprise", "frozen")
 """Signals in the order of every signal axis."""
 
-_ROWS = 8192
+_ROWS = 2048
 _EULER = 0.5772156649015329
 
 
