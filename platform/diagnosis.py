@@ -21,6 +21,7 @@ from .diagnosis_contagion import (
     Contagion,
     Crossing,
     Customary,
+    Edge,
     Influences,
     first_crossings,
     trace,
@@ -75,6 +76,8 @@ class Case:
         first: the crossing that made the incident, ``None`` if there was none.
         crossings: first crossings of the lower level for single agents.
         contagion: stage 2, where there is an incident and the domain has an analytical model.
+        twin: crossings in a replay of the episode without the faults; ``None`` where nothing was
+            injected or nobody seems to be taken along.
     """
 
     seed: int
@@ -86,6 +89,18 @@ class Case:
     first: Crossing | None
     crossings: tuple[Crossing, ...]
     contagion: Contagion | None
+    twin: tuple[Crossing, ...] | None = None
+
+    def confirmed(self, edge: Edge, window: int) -> bool | None:
+        """Whether the replay without the fault lacks this crossing; ``None``: no replay.
+
+        Stage 2 sees only that influence preceded a crossing. Where the fault is ours, the replay
+        tells whether it caused the crossing.
+        """
+        if self.twin is None:
+            return None
+        same = (c for c in self.twin if c.agent == edge.target)
+        return not any(abs(c.epoch - edge.epoch) <= window for c in same)
 
     @property
     def patient_zero(self) -> int | None:
@@ -150,6 +165,11 @@ class Examiner:
         if incidents and self.customary is not None:
             influences = self._influences(result)
             contagion = trace(incidents[0], crossings, influences, self.customary)
+        twin = None
+        if faults and contagion is not None and contagion.edges:
+            untouched = self._signals(self._play(seed, (), guidance=None)[1])
+            level = self.yardstick.followers(untouched)
+            twin = tuple(first_crossings(self.yardstick.ratio(untouched), level))
         return Case(
             seed=seed,
             faults=tuple(faults),
@@ -160,6 +180,7 @@ class Examiner:
             first=incidents[0] if incidents else None,
             crossings=tuple(crossings),
             contagion=contagion,
+            twin=twin,
         )
 
     def _calibrate(self, progress: Report) -> None:
@@ -277,7 +298,7 @@ def case_rows(case: Case) -> list[Row]:
     return rows
 
 
-def case_json(case: Case, spec: Spec) -> dict[str, Any]:
+def case_json(case: Case, spec: Spec, window: int) -> dict[str, Any]:
     """All figures of one case as JSON-able values."""
     when = {crossing.agent: crossing for crossing in case.crossings}
     contagion = case.contagion
@@ -306,8 +327,9 @@ def case_json(case: Case, spec: Spec) -> dict[str, Any]:
         "incident": None if case.first is None else case.first.epoch,
         "signal": None if case.first is None else case.first.signal,
         "moved_upstream": [] if contagion is None else list(contagion.moved),
-        "taken_along": [] if contagion is None else [_edge(case, number)
-                        for number in range(len(contagion.edges))],
+        "taken_along": [] if contagion is None else [
+            _edge(case, edge, window) for edge in contagion.edges
+        ],
         "unexplained": [] if contagion is None else [
             {"agent": c.agent, "epoch": c.epoch, "signal": c.signal} for c in contagion.alone
         ],
@@ -324,13 +346,11 @@ def _fault(fault: Fault) -> dict[str, Any]:
     }
 
 
-def _edge(case: Case, number: int) -> dict[str, Any]:
-    if case.contagion is None:
-        raise ValueError("a case without contagion has no edges")
-    edge = case.contagion.edges[number]
+def _edge(case: Case, edge: Edge, window: int) -> dict[str, Any]:
     return {
         "source": edge.source,
         "target": edge.target,
         "epoch": edge.epoch,
         "strength": edge.strength,
+        "confirmed_by_replay": case.confirmed(edge, window),
     }

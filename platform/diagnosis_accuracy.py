@@ -68,7 +68,8 @@ class Accuracy:
         shares: kind (or ``"all"``) to method to share. Undetected faults count as wrong.
         detected: kind to share of faults with any incident after their start.
         delay: kind to median epochs from fault to incident, right ones only (NaN: none).
-        corrected: cases that stage 2 moved upstream, and how many it repaired and spoilt.
+        corrected: cases that stage 2 moved upstream, how many it repaired and spoilt; agents that
+            it calls taken along, and those of them that do not cross in a replay without the fault.
         false_alarms: incidents in clean episodes that were not calibrated on.
     """
 
@@ -85,9 +86,7 @@ class Accuracy:
             rows += [share.row(f"{kind}: Patient-0 by {name}") for name, share in methods.items()]
             rows.append(self.detected[kind].row(f"{kind}: incident after the fault"))
             rows.append(Row.info(f"{kind}: median delay", self.delay[kind], "epochs"))
-        rows += [
-            Row.info(f"stage 2: {name}", count, "cases") for name, count in self.corrected.items()
-        ]
+        rows += [Row.info(f"stage 2: {name}", count, "1") for name, count in self.corrected.items()]
         return [*rows, self.false_alarms.row("false incidents in clean episodes")]
 
     def plain(self) -> dict[str, Any]:
@@ -152,7 +151,7 @@ def measure(
             for kind, numbers in groups.items()
         },
         delay={kind: _delay([cases[n] for n in numbers]) for kind, numbers in groups.items()},
-        corrected=_corrections(cases),
+        corrected=_corrections(cases) | _taken(cases, examiner.settings.window),
         false_alarms=Share(alarms, clean),
     )
 
@@ -196,4 +195,17 @@ def _corrections(cases: Sequence[Case]) -> dict[str, int]:
         "flags moved upstream": len(moved),
         "of them repaired": pairs.count((False, True)),
         "of them spoilt": pairs.count((True, False)),
+    }
+
+
+def _taken(cases: Sequence[Case], window: int) -> dict[str, int]:
+    verdicts = [
+        case.confirmed(edge, window)
+        for case in cases
+        if case.contagion
+        for edge in case.contagion.edges
+    ]
+    return {
+        "agents taken along": len(verdicts),
+        "of them not without the fault": sum(verdict is True for verdict in verdicts),
     }

@@ -34,10 +34,10 @@ def draw_case(case: Case, spec: Spec, path: Path, window: int) -> None:
 
     def draw(figure: Figure, palette: Palette) -> None:
         if case.contagion is None:
-            _heat(figure, figure.subplots(), case, spec, palette)
+            _heat(figure, figure.subplots(), case, spec, palette, window)
             return
         left, right = figure.subplots(1, 2, width_ratios=(3.0, 1.0))
-        _heat(figure, left, case, spec, palette)
+        _heat(figure, left, case, spec, palette, window)
         _influence(right, case, palette, window)
 
     agents = case.ratio.shape[2]
@@ -45,7 +45,9 @@ def draw_case(case: Case, spec: Spec, path: Path, window: int) -> None:
     write_picture(path, draw, (11.5, max(height, 4.0)))
 
 
-def _heat(figure: Figure, axes: Axes, case: Case, spec: Spec, palette: Palette) -> None:
+def _heat(
+    figure: Figure, axes: Axes, case: Case, spec: Spec, palette: Palette, window: int
+) -> None:
     order = np.argsort(spec.group_of, kind="stable")
     place = np.empty_like(order)
     place[order] = np.arange(order.size)
@@ -66,7 +68,7 @@ def _heat(figure: Figure, axes: Axes, case: Case, spec: Spec, palette: Palette) 
     decorate(axes, palette, x="decision epoch (grey: nothing to decide)", y="agent")
     axes.grid(visible=False)
     _labels(axes, case, spec, order, palette)
-    _marks(axes, case, place, palette)
+    _marks(axes, case, place, palette, window)
     axes.set_title(_title(case), loc="left", color=palette.ink)
 
 
@@ -90,7 +92,7 @@ def _labels(axes: Axes, case: Case, spec: Spec, order: np.ndarray, palette: Pale
     )
 
 
-def _marks(axes: Axes, case: Case, place: np.ndarray, palette: Palette) -> None:
+def _marks(axes: Axes, case: Case, place: np.ndarray, palette: Palette, window: int) -> None:
     for fault in case.faults:
         axes.plot(
             fault.epoch - 0.5,
@@ -126,26 +128,44 @@ def _marks(axes: Axes, case: Case, place: np.ndarray, palette: Palette) -> None:
             markeredgecolor=palette.paper,
             linestyle="none",
             label=f"Patient-0: agent {case.patient_zero} at epoch {start}",
+            clip_on=False,
+            zorder=5,
         )
     if case.contagion is not None and case.contagion.edges:
         for edge in case.contagion.edges:
             begin = start if edge.source == case.patient_zero else when[edge.source]
+            doubtful = case.confirmed(edge, window) is False
             axes.annotate(
                 "",
                 (edge.epoch, place[edge.target]),
                 (begin if begin is not None else edge.epoch, place[edge.source]),
-                arrowprops={"arrowstyle": "-|>", "color": palette.ink, "linewidth": 1.2},
+                arrowprops={
+                    "arrowstyle": "-|>",
+                    "color": palette.ink,
+                    "linewidth": 1.2,
+                    "linestyle": ":" if doubtful else "-",
+                },
             )
-        axes.plot(
-            [edge.epoch for edge in case.contagion.edges],
-            [place[edge.target] for edge in case.contagion.edges],
-            marker="o",
-            markersize=6,
-            color=palette.ink,
-            markeredgecolor=palette.paper,
-            linestyle="none",
-            label="taken along",
-        )
+        for doubtful, face, caption in (
+            (False, palette.ink, "taken along"),
+            (True, palette.paper, "seems taken along, but crosses without the fault, too"),
+        ):
+            found = [
+                edge
+                for edge in case.contagion.edges
+                if (case.confirmed(edge, window) is False) is doubtful
+            ]
+            if found:
+                axes.plot(
+                    [edge.epoch for edge in found],
+                    [place[edge.target] for edge in found],
+                    marker="o",
+                    markersize=6,
+                    color=face,
+                    markeredgecolor=palette.ink,
+                    linestyle="none",
+                    label=caption,
+                )
     if axes.get_legend_handles_labels()[1]:
         axes.legend(
             loc="upper left", bbox_to_anchor=(0.0, -0.08), ncols=2, frameon=False, fontsize=8,
@@ -203,4 +223,10 @@ def _influence(axes: Axes, case: Case, palette: Palette, window: int) -> None:
     ):
         if colour in colours:
             axes.barh([0], [0], color=colour, label=caption)
-    axes.legend(frameon=False, fontsize=8, loc="lower right", labelcolor=palette.ink)
+    axes.legend(
+        frameon=False,
+        fontsize=8,
+        loc="upper left",
+        bbox_to_anchor=(0.0, -0.1),
+        labelcolor=palette.ink,
+    )

@@ -18,6 +18,7 @@ from fairlead.platform.diagnosis_chart import draw_case
 from fairlead.platform.diagnosis_contagion import (
     Crossing,
     Customary,
+    Edge,
     Influences,
     first_crossings,
     trace,
@@ -328,13 +329,23 @@ def test_a_clean_episode_has_no_incident_and_a_case_is_a_function_of_its_seed(ex
 
 def test_the_document_of_a_case_holds_its_numbers(examiner):
     case = examiner.examine(1, [Fault(1, 10, "flip")])
-    found = case_json(case, SPEC)
+    found = case_json(case, SPEC, 4)
     assert found["patient_0"] == case.patient_zero == 1
     assert [row["rank"] for row in found["agents"]] == list(range(1, AGENTS + 1))
     top = found["agents"][0]
     assert top["agent"] == 1 and top["group"] == "odd"
     assert top["peak"] == case.ratio[:, :, 1].max() > 1.0
     assert found["incident"] >= found["faults"][0]["epoch"] == 10
+
+
+def test_a_replay_without_the_fault_says_whether_it_was_the_cause(examiner):
+    case = replace(
+        examiner.examine(1, [Fault(1, 10, "flip")], probe=False),
+        twin=(Crossing(3, 14, "remainder", 1.1),),
+    )
+    anyway, caused, later = Edge(1, 3, 12, 2.0), Edge(1, 4, 12, 2.0), Edge(1, 3, 25, 2.0)
+    assert [case.confirmed(edge, 4) for edge in (anyway, caused, later)] == [False, True, True]
+    assert replace(case, twin=None).confirmed(caused, 4) is None
 
 
 def test_unknown_signals_are_refused(bundle):

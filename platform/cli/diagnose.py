@@ -21,6 +21,12 @@ if TYPE_CHECKING:
 
 _ACCURACY = "Break a random agent in each of so many episodes and count who is named; 0: do not."
 
+_REPLAY = {
+    None: "",
+    True: " (not without the fault)",
+    False: " (but crosses without the fault, too)",
+}
+
 
 def register(app: typer.Typer) -> None:
     """Add the command to ``app``."""
@@ -197,7 +203,9 @@ def _present(
     if as_json:
         extra: dict[str, Any] = {
             "settings": examiner.settings.model_dump(mode="json"),
-            "episodes": [case_json(case, examiner.spec) for case in cases],
+            "episodes": [
+                case_json(case, examiner.spec, examiner.settings.window) for case in cases
+            ],
             "accuracy": None if accuracy is None else accuracy.plain(),
         }
         if accuracy is not None:
@@ -209,7 +217,7 @@ def _present(
         console = Console(width=PIPED_WIDTH)
     console.print(title, style="bold", highlight=False)
     for case in cases:
-        console.print(_table(case, examiner.spec, top))
+        console.print(_table(case, examiner, top))
         console.print(verdict(case, stage_2=examiner.customary is not None), highlight=False)
     if accuracy is not None:
         report(
@@ -217,12 +225,13 @@ def _present(
         )
 
 
-def _table(case: Case, spec: Spec, top: int) -> Table:
+def _table(case: Case, examiner: Examiner, top: int) -> Table:
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
     from ..diagnosis import ranking
 
+    spec = examiner.spec
     table = Table(box=SIMPLE_HEAD, title=f"episode {case.seed}, return {case.total:.4g}")
     for name in (
         "rank",
@@ -249,7 +258,7 @@ def _table(case: Case, spec: Spec, top: int) -> Table:
             f"{peak[agent]:.2f}",
             f"{remainder[agent]:.2f}",
             f"{case.fragility[agent]:.3g}",
-            _role(case, agent),
+            _role(case, agent, examiner.settings.window),
         )
     table.caption = (
         "crossed at: first epoch above the level for a single agent (an incident needs that for "
@@ -259,7 +268,7 @@ def _table(case: Case, spec: Spec, top: int) -> Table:
     return table
 
 
-def _role(case: Case, agent: int) -> str:
+def _role(case: Case, agent: int, window: int) -> str:
     roles = [
         f"broken on purpose at {fault.epoch} ({fault.kind})"
         for fault in case.faults
@@ -271,7 +280,7 @@ def _role(case: Case, agent: int) -> str:
         roles.insert(0, "flagged first, downstream of Patient-0")
     if case.contagion is not None:
         roles += [
-            f"taken along by {edge.source} at {edge.epoch}"
+            f"taken along by {edge.source} at {edge.epoch}{_REPLAY[case.confirmed(edge, window)]}"
             for edge in case.contagion.edges
             if edge.target == agent
         ]
