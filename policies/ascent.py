@@ -19,6 +19,10 @@ from .settings import LearnerConfig
 NAMED_GROUPS = 16
 """Statistics are also given per parameter group up to this many groups."""
 
+PIECE = 16_384
+"""Decisions that a CPU works on at once: activations of more do not stay in its caches, and the
+memory allocator returns and faults in pages of larger ones again and again."""
+
 SMALLEST = 64
 """Decisions that every parameter group gets at least."""
 
@@ -71,6 +75,16 @@ class Ascent:
         """Group numbers on the device."""
         return torch.from_numpy(groups).to(self.ppo.experience.device)
 
+    def pieces(self, groups: Ints, width: int) -> list[Ints]:
+        """Parts of a block whose decisions, ``width`` for each group, fit in :data:`PIECE`.
+
+        Groups of a block do not interact, so the parts may be computed one after another.
+        """
+        if self.ppo.experience.device.type != "cpu":
+            return [groups]
+        many = max(1, PIECE // max(1, width))
+        return np.array_split(groups, -(-groups.size // many))
+
     def weights(self, groups: Tensor) -> Parameters:
         """A copy of these groups' weights."""
         return {name: value[groups] for name, value in self.parameters.items()}
@@ -90,12 +104,12 @@ class Ascent:
     @property
     def whole(self) -> bool:
         """Whether a pass uses every decision there is."""
-        if self._epochwise:
+        if self.epochwise:
             return self.decisions.flat.size <= self.config.max_samples
         return int(self.decisions.count.max(initial=0)) <= self.per_group
 
     @property
-    def _epochwise(self) -> bool:
+    def epochwise(self) -> bool:
         """Whether minibatches must hold all decisions of their epochs."""
         return self.ppo.blend is not None and self.ppo.blend.joint is not None
 
@@ -110,7 +124,7 @@ class Ascent:
     def passes(self, rng: np.random.Generator, groups: Ints) -> list[Pass]:
         """PPO: all random choices of a block's update, made before its loop."""
         config = self.config
-        if self._epochwise:
+        if self.epochwise:
             tables = (
                 self.decisions.whole_epochs(
                     rng, groups, most=config.max_samples, pieces=config.minibatches
@@ -118,12 +132,16 @@ class Ascent:
                 for _ in range(config.passes)
             )
         else:
+            # One minibatch of everything is the same mean in whatever order.
+            once = config.minibatches == 1 and self.whole
             tables = (
                 self.decisions.scattered(
                     rng, groups, per_group=self.per_group, pieces=config.minibatches
                 )
-                for _ in range(config.passes)
+                for _ in range(1 if once else config.passes)
             )
+            if once:
+                return [self._on_device(next(tables))] * config.passes
         return [self._on_device(table) for table in tables]
 
     def everything(self, groups: Ints) -> Pass:

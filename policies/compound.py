@@ -72,7 +72,7 @@ class Compound:
         log = self.raw(groups)
         return (log.clamp(max=0.0) if self._ascent.config.clips_factor else log).exp().float()
 
-    def advance(self, groups: Ints, *, last: bool, seen: Seen | None = None) -> None:
+    def advance(self, groups: Ints, *, last: bool, seen: list[Seen] | None = None) -> None:
         """Take in that these groups have new weights; with ``last`` nobody needs to know.
 
         ``seen`` are all their decisions with log-probabilities before and after.
@@ -80,18 +80,19 @@ class Compound:
         if last and self._joint is None:
             return
         before = self._change(groups) if self.moved else 0.0
-        if self._reported:
-            if seen is None:
-                raise ValueError("this compound ratio needs the log-probabilities of every move")
-            batch, old, new = seen
-            real = batch.weight > 0.0
-            flat = batch.index[real]
-            self._new[flat] = log_probability(new, batch.actions)[real]
-            if not self._known[groups].all():
-                self._old[flat] = log_probability(old, batch.actions)[real]
-                self._known[groups] = True
-        else:
+        if not self._reported:
             self._evaluate(groups, self._new)
+        elif seen is None:
+            raise ValueError("this compound ratio needs the log-probabilities of every move")
+        else:
+            first = not self._known[groups].all()
+            for batch, old, new in seen:
+                real = batch.weight > 0.0
+                flat = batch.index[real]
+                self._new[flat] = log_probability(new, batch.actions)[real]
+                if first:
+                    self._old[flat] = log_probability(old, batch.actions)[real]
+            self._known[groups] = True
         self._total = self._total - before + self._change(groups)
         self.moved += 1
         self._observe()
@@ -104,15 +105,17 @@ class Compound:
     @torch.no_grad()
     def _evaluate(self, groups: Ints, into: Tensor) -> None:
         ascent = self._ascent
-        placed = ascent.placed(groups)
-        weights = ascent.weights(placed)
-        for index, real in ascent.everything(groups):
-            batch = ascent.ppo.experience.minibatch(index, real, placed)
-            log_p = batch.outputs(weights)
-            into[index[real]] = log_probability(log_p, batch.actions)[real]
-            if self._joint is not None and self._joint.policy is not None:
-                chosen = (log_p.exp() * batch.mask)[real]
-                self._joint.policy.view(-1, chosen.shape[1])[index[real]] = chosen
+        widest = int(ascent.decisions.count[groups].max(initial=1))
+        for members in ascent.pieces(groups, widest):
+            placed = ascent.placed(members)
+            weights = ascent.weights(placed)
+            for index, real in ascent.everything(members):
+                batch = ascent.ppo.experience.minibatch(index, real, placed)
+                log_p = batch.outputs(weights)
+                into[index[real]] = log_probability(log_p, batch.actions)[real]
+                if self._joint is not None and self._joint.policy is not None:
+                    chosen = (log_p.exp() * batch.mask)[real]
+                    self._joint.policy.view(-1, chosen.shape[1])[index[real]] = chosen
 
     def _change(self, groups: Ints) -> Tensor:
         """Sum over the groups' decisions of the change of ``log pi(a)``, ``[E * T]`` float64."""

@@ -185,7 +185,9 @@ class Experience:
     ) -> None:
         """``kind`` is the network that reads the decisions: the candidate scorer by default."""
         self.episodes, self.epochs, self.agents, self.choices = rollout.mask.shape
-        self.scales, self.agent_log, self.candidate_log = scales, agent_log, candidate_log
+        self.scales = scales
+        self.agent_log = agent_log if bool(agent_log.any()) else None
+        self.candidate_log = candidate_log if bool(candidate_log.any()) else None
         self.device, self.kind = device, kind
         rows = self.episodes * self.epochs * self.agents
         # Empty episodes or agents never reach here, so the reshapes below are views.

@@ -10,8 +10,10 @@ from __future__ import annotations
 import numpy as np
 import torch
 
+from ..simulators.interface import Ints
 from .ascent import NAMED_GROUPS, Ascent
 from .compound import Compound
+from .experience import Pass
 from .ppo import Block, PpoStatistics
 
 
@@ -26,21 +28,37 @@ def happo(ascent: Ascent, names: tuple[str, ...]) -> dict[str, float]:
     memory = ascent.memory()
     done: list[tuple[torch.Tensor, PpoStatistics]] = []
     for position, members in enumerate(blocks):
-        groups = ascent.placed(members)
-        block = Block(
-            groups,
-            ascent.weights(groups),
-            ascent.adam.select(groups),
-            factor=compound.factor() if compound else None,
-            correction=None if ascent.correction is None else ascent.correction[groups],
-            memory=memory,
-        )
-        done.append((groups, ascent.ppo.improve(block, ascent.passes(rng, members))))
-        ascent.replace(groups, block.parameters)
-        ascent.adam.merge(block.adam, groups)
+        factor = compound.factor() if compound else None
+        passes = ascent.passes(rng, members)
+        widest = max(index.shape[1] for one_pass in passes for index, _ in one_pass)
+        rows = np.arange(members.size)
+        for piece in [rows] if ascent.epochwise else ascent.pieces(rows, widest):
+            groups = ascent.placed(members[piece])
+            block = Block(
+                groups,
+                ascent.weights(groups),
+                ascent.adam.select(groups),
+                factor=factor,
+                correction=None if ascent.correction is None else ascent.correction[groups],
+                memory=memory,
+            )
+            done.append((groups, ascent.ppo.improve(block, _part(passes, piece))))
+            ascent.replace(groups, block.parameters)
+            ascent.adam.merge(block.adam, groups)
         if compound:
             compound.advance(members, last=position + 1 == len(blocks))
     return {**(compound.statistics if compound else {}), **_statistics(done, names)}
+
+
+def _part(passes: list[Pass], rows: Ints) -> list[Pass]:
+    """The tables of some rows of a block; equal passes stay the same objects."""
+    if rows.size == passes[0][0][0].shape[0]:
+        return passes
+    cut: dict[int, Pass] = {}
+    for one_pass in passes:
+        if id(one_pass) not in cut:
+            cut[id(one_pass)] = [(index[rows], real[rows]) for index, real in one_pass]
+    return [cut[id(one_pass)] for one_pass in passes]
 
 
 def _statistics(
@@ -48,15 +66,15 @@ def _statistics(
 ) -> dict[str, float]:
     order = torch.cat([groups for groups, _ in done]).argsort()
 
-    def joined(name: str) -> np.ndarray:
+    def column(name: str) -> np.ndarray:
         return torch.cat([getattr(s, name) for _, s in done])[order].cpu().numpy()
 
     mean = ("loss", "entropy", "kl", "clip_fraction", "grad_norm", "steps")
-    table = {name: joined(name) for name in (*mean, "ratio_max", "first_ratio_error")}
+    table = {name: column(name) for name in (*mean, "ratio_max", "first_ratio_error")}
     statistics = {f"policy/{name}": float(table[name].mean()) for name in mean}
     statistics["policy/ratio_max"] = float(table["ratio_max"].max())
     statistics["policy/first_ratio_error"] = float(table["first_ratio_error"].max())
-    statistics["policy/nonfinite"] = float(joined("nonfinite").sum())
+    statistics["policy/nonfinite"] = float(column("nonfinite").sum())
     if 1 < len(names) <= NAMED_GROUPS:
         for name in ("entropy", "kl", "grad_norm", "clip_fraction"):
             for group, value in zip(names, table[name], strict=True):

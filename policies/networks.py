@@ -172,10 +172,12 @@ def hidden_layers(parameters: Parameters, hidden: Tensor) -> Tensor:
     return hidden
 
 
-def normalise(rows: Tensor, logarithmic: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
-    """Torch form of :func:`..normaliser.normalise`, ``[..., F]``."""
-    logs = torch.copysign(torch.log1p(rows.abs()), rows)
-    return ((torch.where(logarithmic, logs, rows) - shift) / scale).clamp(-LIMIT, LIMIT)
+def normalise(rows: Tensor, logarithmic: Tensor | None, shift: Tensor, scale: Tensor) -> Tensor:
+    """Torch form of :func:`..normaliser.normalise`, ``[..., F]``; None: no column takes logs."""
+    if logarithmic is not None:
+        logs = torch.copysign(torch.log1p(rows.abs()), rows)
+        rows = torch.where(logarithmic, logs, rows)
+    return ((rows - shift) / scale).clamp(-LIMIT, LIMIT)
 
 
 def to_tensor(array: Floats | Bools | Ints, device: torch.device) -> Tensor:

@@ -116,11 +116,13 @@ class Ppo:
         frozen = {name: value.clone() for name, value in parameters.items()}
         stopped = torch.zeros(block.groups.numel(), dtype=torch.bool, device=block.groups.device)
         rows: list[Tensor] = []
+        batch: Minibatch | None = None
         for number, one_pass in enumerate(passes):
             if number > 0 and bool(stopped.all()):
                 break
             for index, real in one_pass:
-                batch = self.experience.minibatch(index, real, block.groups)
+                if batch is None or batch.index is not index:
+                    batch = self.experience.minibatch(index, real, block.groups)
                 old = self._old(frozen, batch, block.memory, known=number > 0)
                 leaves = {
                     name: value.detach().requires_grad_() for name, value in parameters.items()

@@ -19,9 +19,16 @@ class BudgetSettings(Settings):
     )
     cap: float = knob(
         5.0,
-        "largest budget of a group, as a multiple of the equal share; bounds how far the quadratic "
-        "model is trusted (hatrpo-g: the budget of every group that is taken)",
+        "hatrpo-w: largest budget of a group, as a multiple of the equal share; bounds how far the "
+        "quadratic model is trusted",
         usual="2 ... 20",
+        ge=1.0,
+    )
+    trial: float = knob(
+        2.0,
+        "hatrpo-g: budget of every group that is taken, as a multiple of the equal share; the best "
+        "1 / trial of the groups move",
+        usual="1.5 ... 5",
         ge=1.0,
     )
     weight: float = knob(

@@ -235,12 +235,16 @@ def step(agent, factor, budget, config, report):
     with torch.no_grad():
         old = log_policy(agent.weights, agent)
         before = surrogate(old, old, agent, factor)
+        first_kl, top = 0.0, config.backtrack
         for j in range(config.fractions):
-            fraction = config.backtrack**j
+            if j == 1 and first_kl > budget:
+                top = 0.98 * math.sqrt(budget / first_kl)  # the KL is about quadratic
+            fraction = 1.0 if j == 0 else top * config.backtrack ** (j - 1)
             weights = from_vector(start + fraction * scale * direction, agent.weights)
             new = log_policy(weights, agent)
             kl = float(mean_kl(old, new))
             gain = float(surrogate(old, new, agent, factor) - before)
+            first_kl = kl if j == 0 else first_kl
             enough = gain > 0.0 and gain >= config.accept * fraction * report.predicted
             if enough and kl <= budget:
                 report.kl, report.gain, report.fraction = kl, gain, fraction

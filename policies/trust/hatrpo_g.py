@@ -1,10 +1,10 @@
 """HATRPO-G: the same total KL as HATRPO, spent greedily (after arXiv 2508.10340).
 
-The groups with the best improvement per KL move first, each with the same trial budget (``cap``
-equal shares), until the total is spent. The improvement is measured again under the compound ratio
-of those that have moved, lazily: only for groups that come up next. With one trial budget delta
-the quadratic model gives the ratio ``sqrt(2 k / delta)``, so groups are ranked by k. Groups that
-promise nothing are not moved, even if some of the total is left.
+The groups with the best improvement per KL move first, each with the same trial budget
+(``trial`` equal shares), until the total is spent. The improvement is measured again under the
+compound ratio of those that have moved, lazily: only for groups that come up next. With one trial
+budget delta the quadratic model gives the ratio ``sqrt(2 k / delta)``, so groups are ranked by k.
+Groups that promise nothing are not moved, even if some of the total is left.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def hatrpo_g(ascent: Ascent, names: tuple[str, ...], improvement: RunningK) -> d
         return known[members] + (1.0 - improvement.memory) * np.nan_to_num(change)
 
     together = -(-ascent.groups // min(ascent.config.blocks, ascent.groups))
-    trial = settings.budget.cap * walk.even
+    trial = settings.budget.trial * walk.even
     evaluations = grown = 0
     for sweep in range(1, settings.sweeps + 1):
         part = sweep / settings.sweeps

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -24,8 +23,11 @@ FLATTEST = 0.1
 """Curvature counts as at least this share of its damped value, so that steps along directions to
 which the policy hardly responds stay bounded."""
 
-TRANCHES = (1, 3)
-"""Step fractions tried at once: the full step, up to the third one, then all others."""
+MARGIN = 0.98
+"""A step that is shortened because of its KL aims at this share of the length that would fit."""
+
+TRANCHE = 2
+"""Shorter steps tried at once after the full one was refused; then all others at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,11 +153,12 @@ def search(
     old: Tensor | None = None,
     base: Tensor | None = None,
 ) -> Move:
-    """The largest step fraction ``backtrack^j`` with enough gain and an exact KL within budget.
+    """The largest of some step fractions with enough gain and an exact KL within budget.
 
     Enough is more than 0 and at least ``accept`` of what the linear model predicts for that
-    fraction. Many fractions are evaluated in one pass over the data: first the full step of all
-    groups, then further ones of the groups that refused it.
+    fraction. The fractions are 1, then ``c backtrack^j`` with c = ``backtrack``, or, if the full
+    step had too large a KL, the length at which a quadratic KL fits. Many fractions are evaluated
+    in one pass over the data, for the groups that refused longer ones.
 
     ``start`` is :func:`slope` at ``parameters`` on ``batch``; ``budget`` ``[g]`` in nats. The KL is
     measured from ``old``, the outputs of the roll-out policy, if they are not ``start``'s; ``base``
@@ -166,8 +169,8 @@ def search(
     limit = budget if base is None else budget + base
     length = step.scale(budget)
     predicted = length * step.k
-    fractions = settings.backtrack ** torch.arange(
-        settings.fractions, device=flat.device, dtype=flat.dtype
+    shorter = settings.backtrack ** torch.arange(
+        settings.fractions - 1, device=flat.device, dtype=flat.dtype
     )
     groups = flat.shape[0]
     waiting = torch.nonzero(predicted > 0.0).flatten()
@@ -175,13 +178,14 @@ def search(
     kl, won = torch.zeros_like(taken), torch.zeros_like(taken)
     tried = torch.zeros_like(taken)
     outputs = start.outputs.clone()
-    edges = sorted({min(edge, settings.fractions) for edge in (0, *TRANCHES, settings.fractions)})
-    for begin, end in pairwise(edges):
-        if waiting.numel() == 0:
-            break
-        some = fractions[begin:end]
+    # The full step of everybody; then, of those that refused it, ever shorter ones.
+    top = torch.ones_like(taken)
+    for tranche in (None, shorter[:TRANCHE], shorter[TRANCHE:]):
+        some = torch.ones_like(shorter[:1]) if tranche is None else tranche
+        if waiting.numel() == 0 or some.numel() == 0:
+            continue
         row = waiting.repeat(some.numel())
-        part = some.repeat_interleave(waiting.numel())
+        part = (some.unsqueeze(1) * top[waiting]).flatten()
         moved = flat[row] + (part * length[row]).unsqueeze(1) * step.direction[row]
         rows = batch.rows(row)
         new = rows.outputs(unflatten(moved, parameters))
@@ -192,14 +196,18 @@ def search(
         good = (good & (divergence <= limit[row])).view(some.numel(), -1)
         first = good.int().argmax(dim=0)
         found = good.any(dim=0)
-        column = torch.arange(waiting.numel(), device=flat.device)
-        place = (first * waiting.numel() + column)[found]
+        place = (first * waiting.numel() + torch.arange(waiting.numel(), device=flat.device))[found]
         winner = waiting[found]
         taken[winner] = part[place]
         kl[winner] = divergence[place]
         won[winner] = gained[place]
         outputs[winner] = new[place]
         tried[waiting] += torch.where(found, first, some.numel()).to(tried.dtype)
+        if tranche is None:
+            # KL grows with the square of the step: the first shorter one just fits.
+            fits = MARGIN * (limit[waiting] / divergence.clamp_min(1e-30)).sqrt()
+            too_far = divergence.isfinite() & (divergence > limit[waiting])
+            top[waiting] = torch.where(too_far, fits, settings.backtrack)
         waiting = waiting[~found]
     if base is not None:
         kl = torch.where(taken > 0.0, kl, base)

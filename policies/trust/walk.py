@@ -16,7 +16,7 @@ from torch import Tensor
 
 from ...simulators.interface import Doubles, Ints
 from ..ascent import NAMED_GROUPS, Ascent
-from ..compound import Compound
+from ..compound import Compound, Seen
 from ..distributions import entropy
 from ..experience import Minibatch
 from ..networks import Parameters
@@ -88,10 +88,14 @@ class Walk:
         With ``split_half`` it is ``g_A' H^-1 g_B`` from two halves of the roll-out, whose noise is
         independent: unbiased (and sometimes negative), where ``g' H^-1 g`` grows with the noise.
         """
+        gain = self._gain(members)
+        k = [self._improvement(piece, gain) for piece in self._pieces(members)]
+        return np.concatenate(k)
+
+    def _improvement(self, members: Ints, gain: Gain[Minibatch]) -> Doubles:
         groups = self.ascent.placed(members)
         weights = self.ascent.weights(groups)
         batch = self._batch(members, weights)
-        gain = self._gain(members)
         if self._settings.budget.split_half:
             first, second = half_slopes(weights, batch, gain)
         else:
@@ -125,11 +129,31 @@ class Walk:
 
         ``last``: nobody moves after it, so that its ratio need not be known.
         """
+        gain = self._gain(members)
+        again = bool(self._moves[members].any())
+        seen: list[Seen] = []
+        moved: list[tuple[Tensor, Parameters]] = []
+        for piece in self._pieces(np.arange(members.size)):
+            groups, new = self._move(members[piece], budget[piece], gain, again=again, seen=seen)
+            moved.append((groups, new))
+        for groups, new in moved:
+            self.ascent.replace(groups, new)
+        if self._compound is not None:
+            self._compound.advance(members, last=last, seen=seen if self._whole else None)
+
+    def _move(
+        self,
+        members: Ints,
+        budget: Doubles,
+        gain: Gain[Minibatch],
+        *,
+        again: bool,
+        seen: list[Seen],
+    ) -> tuple[Tensor, Parameters]:
+        """New weights of a part of a block; what was evaluated on the way goes to ``seen``."""
         groups = self.ascent.placed(members)
         weights = self.ascent.weights(groups)
         batch = self._batch(members, weights)
-        gain = self._gain(members)
-        again = bool(self._moves[members].any())
         old, base = None, None
         limit = torch.from_numpy(budget).to(groups.device, torch.float32)
         if again:
@@ -143,11 +167,13 @@ class Walk:
             gradient = gradient - self.ascent.correction[groups]
         step = natural(self._fisher(members, weights), gradient, self._settings)
         move = search(weights, batch, gain, start, step, limit, self._settings, old=old, base=base)
-        self.ascent.replace(groups, move.parameters)
         self._note(members, budget, batch, start.outputs, step, move)
-        if self._compound is not None:
-            seen = (batch, start.outputs, move.outputs) if self._whole else None
-            self._compound.advance(members, last=last, seen=seen)
+        if self._whole and self._compound is not None:
+            seen.append((batch, start.outputs, move.outputs))
+        return groups, move.parameters
+
+    def _pieces(self, members: Ints) -> list[Ints]:
+        return self.ascent.pieces(members, self._table[0].shape[1])
 
     def _batch(self, members: Ints, weights: Parameters) -> Minibatch:
         batch = self.ascent.sample(self._table, members)
