@@ -131,7 +131,10 @@ def measure(
         progress(count + number, count + clean, "clean episodes")
         case = examiner.examine(2 * ACCURACY_SEEDS + number, probe=False)
         alarms += case.first is not None
-    guesses = [_guesses(examiner, case, rng) for case in cases]
+    alone = {
+        name: Yardstick.fit(examiner.clean, examiner.settings.alarm, (name,)) for name in SIGNALS
+    }
+    guesses = [_guesses(examiner, alone, case, rng) for case in cases]
     groups = {kind: [n for n, c in enumerate(cases) if c.faults[0].kind == kind] for kind in kinds}
     groups = {kind: numbers for kind, numbers in groups.items() if numbers}
     if len(groups) > 1:
@@ -156,16 +159,16 @@ def measure(
     )
 
 
-def _guesses(examiner: Examiner, case: Case, rng: np.random.Generator) -> dict[str, int | None]:
-    """Whom each method names."""
+def _guesses(
+    examiner: Examiner, alone: Mapping[str, Yardstick], case: Case, rng: np.random.Generator
+) -> dict[str, int | None]:
+    """Whom each method names; ``alone`` are thresholds for one signal only."""
     guesses: dict[str, int | None] = {
         "both stages": case.patient_zero,
         "stage 1 alone": None if case.first is None else case.first.agent,
     }
-    alarm = examiner.settings.alarm
-    for name in SIGNALS:
-        alone = Yardstick.fit(examiner.clean, alarm, (name,))
-        found = first_crossings(alone.ratio(case.signals))
+    for name, yardstick in alone.items():
+        found = first_crossings(yardstick.ratio(case.signals))
         guesses[f"{name} alone"] = found[0].agent if found else None
     scaled = np.nan_to_num(case.signals[0] / examiner.yardstick.scale[0], nan=0.0)
     guesses["largest remainder"] = int(scaled.max(axis=0).argmax())

@@ -12,10 +12,11 @@ else here is derived, because the paper's choices were not available to us:
   entropy). ``frozen`` counts decisions in a row on exactly the same observation. A remainder is
   blind to the last two failures by construction: eta says nothing of them.
 - *thresholds*. Clean episodes give every agent and signal a scale (its 99 % quantile), and the
-  largest scaled value of each whole episode. A Gumbel law fitted to the logarithms of these maxima
-  gives the level that one clean episode in 1 / alarm exceeds, anywhere, at any time: with hundreds
-  of agents a level per agent would call wolf in every episode. Once there is an incident, whether
-  an agent *follows* is one question per agent, with the lower level for one agent and all times.
+  largest value of each whole episode, scaled by the other episodes. A Gumbel law fitted to the
+  logarithms of these maxima gives the level that one clean episode in 1 / alarm exceeds, anywhere,
+  at any time: with hundreds of agents a level per agent would call wolf in every episode. Once
+  there is an incident, whether an agent *follows* is one question per agent, with the lower level
+  for one agent and all times.
 """
 
 from __future__ import annotations
@@ -104,9 +105,15 @@ class Yardstick:
         signals; the others never alarm.
         """
         scale = _scale(clean)
-        scaled = np.nan_to_num(clean / scale[:, None], nan=0.0)
+        # Each episode is scaled by the others: scaled by itself, an odd one would hide its oddity,
+        # and few episodes would promise fewer false incidents than there are.
+        scaled = [
+            one / _scale(np.delete(clean, number, axis=0))[:, None]
+            for number, one in enumerate(clean)
+        ]
+        per_agent = np.stack([np.nan_to_num(one, nan=0.0).max(axis=1) for one in scaled])
         # A scaled maximum below 1 means too few decisions to say anything.
-        per_agent = np.maximum(scaled.max(axis=2), 1.0)
+        per_agent = np.maximum(per_agent, 1.0)
         maxima = per_agent.max(axis=2)
         share = alarm / len(chosen)
         logs = np.log(maxima)
