@@ -227,6 +227,6 @@ def _influence(axes: Axes, case: Case, palette: Palette, window: int) -> None:
         frameon=False,
         fontsize=8,
         loc="upper left",
-        bbox_to_anchor=(0.0, -0.1),
+        bbox_to_anchor=(0.0, -0.14),
         labelcolor=palette.ink,
     )
