@@ -25,7 +25,7 @@ class BudgetSettings(Settings):
         ge=1.0,
     )
     trial: float = knob(
-        2.0,
+        3.0,
         "hatrpo-g: budget of every group that is taken, as a multiple of the equal share; the best "
         "1 / trial of the groups move",
         usual="1.5 ... 5",

@@ -23,8 +23,10 @@ from fairlead.simulators.cloud.event_mode import (
     shortest_queue,
     to_only,
 )
+from fairlead.simulators.cloud.fleet import resolve
 from fairlead.simulators.cloud.kernel import Calendar, Job, Seat, Wake
 from fairlead.simulators.cloud.quantiles import LogHistogram
+from fairlead.simulators.cloud.scenario import DispatchScenario
 from fairlead.simulators.cloud.sizes import SizeLaw
 from fairlead.simulators.cloud.stations import FirstComeFirstServed, ProcessorSharing
 from fairlead.simulators.streams import Streams
@@ -362,6 +364,18 @@ def test_capacity_by_hand_and_against_the_planning_program():
     theta = capacity(counts, speed, mix)
     plan = planning.PlanningSolver(speed.T.copy()).solve(theta * mix, counts)
     assert plan.rho == pytest.approx(1.0, abs=1e-7)
+
+
+def test_work_of_classes_and_specialisation_keep_the_offered_load():
+    plain = resolve(DispatchScenario(agents=8, load=0.6))
+    scenario = DispatchScenario(agents=8, load=0.6, class_work=(0.1, 1, 2, 4), own_share=1.0)
+    fleet = resolve(scenario)
+    assert fleet.mean_service == pytest.approx(plain.mean_service * np.array([0.1, 1, 2, 4]))
+    assert fleet.mix == pytest.approx(np.eye(4))
+    planning = pytest.importorskip("fairlead.models.cloud.planning")
+    counts = np.bincount(fleet.type_of).astype(np.float64)
+    plan = planning.PlanningSolver(1.0 / fleet.mean_service.T).solve(fleet.class_rates, counts)
+    assert plan.rho == pytest.approx(0.6, abs=1e-7)
 
 
 @given(st.lists(st.floats(0.01, 10), min_size=1, max_size=12), st.integers(0, 300))

@@ -219,6 +219,7 @@ def test_holding_costs_the_jobs_that_it_delays():
         {},
         {"failures": Failures(mttf=60.0)},
         {"discipline": "fcfs", "profile": Profile(bins=1)},
+        {"class_work": (0.02, 0.2, 0.5, 5.0), "own_share": 0.9},
     ],
 )
 def test_the_model_conforms(reference, knobs):

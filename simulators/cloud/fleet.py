@@ -116,6 +116,9 @@ def _dispatch(scenario: DispatchScenario) -> Fleet:
     groups = tuple(TENANTS)[:agents]
     group_of = np.arange(agents) % len(groups)
     mix = np.array([TENANTS[name] for name in groups])
+    if scenario.own_share is not None:
+        own = mix == mix.max(axis=1, keepdims=True)
+        mix = np.where(own, scenario.own_share, (1.0 - scenario.own_share) / (len(CLASSES) - 1))
     speed = np.array([node.speed for node in types])
     work = scenario.size.mean * np.array(scenario.class_work)
     share = np.bincount(group_of) @ mix / agents

@@ -92,6 +92,14 @@ class DispatchScenario(CloudScenario):
         "size.mean; unequal ones make the tenants' decisions matter unequally",
         usual="0.05..5",
     )
+    own_share: float | None = knob(
+        None,
+        "share of a tenant's jobs that are of its main class, the others evenly of the other "
+        "classes (none: as listed, 0.7); 1 makes tenants specialists",
+        usual="0.25..1",
+        ge=0,
+        le=1,
+    )
     pattern: ArrivalPattern = knob(ArrivalPattern(), "shape of the arrival rate")
 
 
