@@ -73,7 +73,7 @@ QUICK = {
     "markets": (0.0, 5.0),
     "updates": 15,
     "games": 20,
-    "matrix_updates": 15,
+    "matrix_updates": 25,
     "exact_games": 100,
 }
 

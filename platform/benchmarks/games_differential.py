@@ -34,6 +34,8 @@ EDGE = 7.0
 FAR = np.array([5.0, 5.0])
 REACH = 1.0
 """Both means within this of (5, 5) count as having reached the far peak."""
+EARLY = 15
+"""Updates in which it is decided, from a wide start, which peak the policies climb."""
 SHOWN = 6
 """Runs whose paths are kept for a picture."""
 
@@ -59,8 +61,8 @@ class Outcome:
     """Of one method from one start.
 
     ``reached`` ``[S]`` at the end; ``when`` ``[S]`` first update at which it was there (NaN:
-    never); ``final`` ``[S]`` payoff at the means; ``used`` share of the total KL; ``paths``
-    ``[T + 1, SHOWN, 2]``.
+    never); ``final`` ``[S]`` payoff at the means; ``used`` share of the total KL; ``first`` agent
+    1's share of the KL used in the first ``EARLY`` updates; ``paths`` ``[T + 1, SHOWN, 2]``.
     """
 
     start: Start
@@ -69,6 +71,7 @@ class Outcome:
     when: Doubles
     final: Doubles
     used: float
+    first: float
     paths: Doubles
 
 
@@ -111,6 +114,7 @@ def learn(
     when = np.full(runs, np.nan)
     at = _means(policies["mean"], runs)
     paths = [at[:SHOWN]]
+    early = np.ones(AGENTS)
     for update in range(1, updates + 1):
         noise = rng.standard_normal((groups, plays))
         actions = policies["mean"].numpy() + np.exp(policies["log_std"].numpy()) * noise
@@ -118,11 +122,14 @@ def learn(
         advantage = torch.from_numpy(normalised(payoff(joint))).repeat_interleave(AGENTS, dim=0)
         batch = GaussianPlays(torch.from_numpy(actions), advantage, weight, half)
         policies = walk.update(policies, batch, random_orders(rng, runs, AGENTS))
+        if update <= EARLY:
+            early = walk.spent.kl.sum(axis=0)
         at = _means(policies["mean"], runs)
         paths.append(at[:SHOWN])
         when = np.where(np.isnan(when) & _reached(at), update, when)
-    used = float(walk.spent.kl.mean()) / (walk.total * updates)
-    return Outcome(start, rule.method, _reached(at), when, payoff(at), used, np.array(paths))
+    used = float(walk.spent.kl.sum(axis=1).mean()) / (walk.total * updates)
+    first = float(early[0] / max(early.sum(), 1e-300))
+    return Outcome(start, rule.method, _reached(at), when, payoff(at), used, first, np.array(paths))
 
 
 def _means(mean: Tensor, runs: int) -> Doubles:
@@ -180,6 +187,9 @@ def differential_rows(outcomes: list[Outcome]) -> list[Row]:
                 "updates",
             ),
             Row.info(f"{name}, payoff at the means", float(outcome.final.mean()), "1"),
+            Row.info(
+                f"{name}, agent 1's part of the first {EARLY} updates' KL", outcome.first, "share"
+            ),
             Row.at_most(f"{name}, total KL used", outcome.used, "share of D", 1.0 + 1e-9),
         ]
     by = {(one.start.name, one.method): one for one in outcomes}

@@ -25,6 +25,8 @@ from .games_walk import METHODS, Rule, Walk, normalised, random_orders
 
 BEST = 0.01
 """Relative gap below which a game counts as solved."""
+EARLY = 10
+"""Updates after which speed is compared."""
 BUDGETS = {"small": 1e-4, "large": 0.5}
 """KL of an agent's exact step, nats."""
 
@@ -111,7 +113,7 @@ def learn(rule: Rule, size: Size, *, updates: int, plays: int, seed: int) -> Lea
         )
         policies = walk.update(policies, batch, random_orders(rng, size.games, size.agents))
         gaps.append(relative_gap(policies, payoffs, size))
-    used = float(walk.spent.kl.mean()) / (walk.total * updates)
+    used = float(walk.spent.kl.sum(axis=1).mean()) / (walk.total * updates)
     return Learnt(rule.name, np.array(gaps), used)
 
 
@@ -150,10 +152,10 @@ def exact_changes(rule: Rule, size: Size, *, seed: int) -> Doubles:
 
 
 def learning_rows(title: str, learnt: list[Learnt]) -> list[Row]:
-    """Gaps after a quarter and at the end, solved games, and differences to HATRPO."""
+    """Gaps after a few updates and at the end, solved games, and differences to HATRPO."""
     rows: list[Row] = []
     base = {one.name: one for one in learnt}["hatrpo"]
-    early = max((base.gaps.shape[0] - 1) // 4, 1)
+    early = min(EARLY, base.gaps.shape[0] - 1)
     for one in learnt:
         name = f"{title}: {one.name}"
         rows += [

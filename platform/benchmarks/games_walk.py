@@ -48,16 +48,16 @@ class Rule:
 
 @dataclass(slots=True)
 class Spent:
-    """Sums over updates, ``[S]``: joint KL used, accepted and rejected steps."""
+    """Sums over updates: KL used by every agent ``[S, n]``, accepted and rejected steps ``[S]``."""
 
     kl: Doubles
     accepted: Doubles
     rejected: Doubles
 
     @staticmethod
-    def none(games: int) -> Spent:
+    def none(games: int, agents: int) -> Spent:
         """Nothing yet."""
-        return Spent(np.zeros(games), np.zeros(games), np.zeros(games))
+        return Spent(np.zeros((games, agents)), np.zeros(games), np.zeros(games))
 
 
 def gain(batch: Plays, old: Tensor, new: Tensor) -> Tensor:
@@ -81,7 +81,7 @@ class Walk:
 
     def __post_init__(self) -> None:
         self.memory = RunningK(self.games * self.agents, self.rule.settings.budget.memory)
-        self.spent = Spent.none(self.games)
+        self.spent = Spent.none(self.games, self.agents)
 
     @property
     def total(self) -> float:
@@ -212,7 +212,7 @@ class _Pass:
         self._used[game, who] = kl.double().numpy()
         self._left[game, who] = False
         went = fraction.numpy() > 0.0
-        spent.kl += self._used[game, who]
+        spent.kl[game, who] += self._used[game, who]
         spent.accepted += went
         spent.rejected += (budget > 0.0) & ~went
 
