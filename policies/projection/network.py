@@ -111,19 +111,23 @@ def project_amortised(
     rng: np.random.Generator,
     start: Weights | None = None,
     fit: NetworkFit | None = None,
+    antithetic: bool = False,
 ) -> NetworkProjection:
     """Closest potential to ``field`` ``[K, r]``, quadratic part first.
 
     ``start`` are earlier parameters (None: fresh ones from ``rng``); ``rng`` also picks the
-    held-out samples.
+    held-out samples. ``antithetic``: sample ``k + K / 2`` mirrors sample ``k``, and pairs are held
+    out as pairs, because one of them says too much about the other.
     """
     fit = fit or NetworkFit()
     plain = galerkin.project(field)
     count, dimensions = galerkin.y.shape
     whiten = _whitening(galerkin)
     weights = start if start is not None else initial_weights(rng, dimensions)
-    aside = np.zeros(count, bool)
-    aside[rng.permutation(count)[: max(1, round(fit.held_out * count))]] = True
+    draws = count // 2 if antithetic else count
+    aside = np.zeros(draws, bool)
+    aside[rng.permutation(draws)[: max(1, round(fit.held_out * draws))]] = True
+    aside = np.tile(aside, 2) if antithetic else aside
     residual = field - plain.potential.gradient(galerkin.y)
     share, steps = 1.0, 0
     if plain.energies.residual > ROUNDING * plain.energies.field:
