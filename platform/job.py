@@ -64,6 +64,7 @@ class Job:
             guidance=config.guidance(),
         )
         self._metrics = Table(folder.metrics)
+        self._groups = Table(folder.groups)
         self._timing = Table(folder.timing)
         self._evaluations = Table(folder.evaluation)
         settings = config.evaluation
@@ -147,7 +148,7 @@ class Job:
         self._best = loaded.counters["best"]
         self._best_iteration = loaded.counters["best_iteration"]
         self._latest = loaded.counters["latest"]
-        for table in (self._metrics, self._timing, self._evaluations):
+        for table in (self._metrics, self._groups, self._timing, self._evaluations):
             table.restore(loaded.iteration)
         if "elapsed" in self._timing.frame.columns:
             self._origin -= float(self._timing.frame["elapsed"].to_list()[-1])
@@ -201,6 +202,14 @@ class Job:
         self._watch(self.moment("write"))
         self._metrics.append(_row(done.number, done.figures))
         self._metrics.write()
+        names, figures = self._loop.learner.groups()
+        if figures:
+            self._groups.append(
+                pl.DataFrame({"group": names, **figures}).with_columns(
+                    pl.lit(done.number, pl.Int64).alias("iteration")
+                )
+            )
+            self._groups.write()
         if self._evaluations.frame.height:
             self._evaluations.write()
         faults = self._executor.faults

@@ -6,6 +6,7 @@
     config.toml          the same with comments, to start another run from (--config)
     run.json             versions, machine, seeds, revision of the source
     metrics.parquet      one row per iteration; a function of config.json alone
+    groups.parquet       one row per iteration and parameter group: KL, budget, backtracks, ...
     timing.parquet       one row per iteration: seconds per stage, memory, lost workers
     evaluation.parquet   one row per evaluation and seed (column ``iteration``)
     baselines.parquet    heuristics on the same seeds
@@ -41,6 +42,7 @@ _FILES = (
     "run.json",
     "config.toml",
     "metrics.parquet",
+    "groups.parquet",
     "timing.parquet",
     "evaluation.parquet",
     "baselines.parquet",
@@ -59,6 +61,7 @@ class RunFolder:
         self.config = root / "config.json"
         self.run = root / "run.json"
         self.metrics = root / "metrics.parquet"
+        self.groups = root / "groups.parquet"
         self.timing = root / "timing.parquet"
         self.evaluation = root / "evaluation.parquet"
         self.baselines = root / "baselines.parquet"

@@ -54,6 +54,7 @@ class ActorCritic:
             rng=streams.generator("learner/critic weights"),
             device=self.device,
         )
+        self._groups: dict[str, Doubles] = {}
         self.guidance = DescentGuidance(self.actor, config)
         self.projection = ProjectionStage(self.actor, config)
         self.improvement = RunningK(self.actor.groups, memory=config.trust_region.budget.memory)
@@ -97,19 +98,19 @@ class ActorCritic:
         statistics.update(projected)
 
         # 4. The steps of the groups, at once or one block after another.
-        statistics.update(
-            self._improve(
-                Ascent(
-                    parameters=self.actor.parameters,
-                    adam=self.actor.adam,
-                    ppo=ppo,
-                    decisions=decisions,
-                    config=config,
-                    rng=self._rng,
-                    correction=correction,
-                )
-            )
+        ascent = Ascent(
+            parameters=self.actor.parameters,
+            adam=self.actor.adam,
+            ppo=ppo,
+            decisions=decisions,
+            config=config,
+            rng=self._rng,
+            correction=correction,
         )
+        statistics.update(self._improve(ascent))
+        self._groups = {"decisions": decisions.count.astype(np.float64), **ascent.table}
+        if blend is not None:
+            self._groups["alpha"] = 1.0 - blend.of_return.double().cpu().numpy()
 
         # 5. The critic, on true returns only.
         statistics.update(
@@ -122,6 +123,10 @@ class ActorCritic:
         )
         self.updates += 1
         return statistics
+
+    def groups(self) -> tuple[tuple[str, ...], dict[str, Doubles]]:
+        """Figures of every parameter group in the last update; see ``Learner``."""
+        return self.actor.names, self._groups
 
     def _improve(self, ascent: Ascent) -> dict[str, float]:
         names = self.actor.names

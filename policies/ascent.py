@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -38,6 +38,7 @@ class Ascent:
         decisions: which decisions belong to which parameter group.
         config: of the learner.
         rng: a generator by purpose; the same purpose gives the same numbers within an update.
+        table: figures of every parameter group by name, each ``[G]``, filled in by the learner.
         correction: what the projection takes off every group's gradient, ``[G, P]`` in the order of
             ``parameters`` (None: nothing).
     """
@@ -49,6 +50,7 @@ class Ascent:
     config: LearnerConfig
     rng: Callable[[str], np.random.Generator]
     correction: Tensor | None = None
+    table: dict[str, Doubles] = field(default_factory=dict[str, Doubles])
 
     @property
     def groups(self) -> int:

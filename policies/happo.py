@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from ..simulators.interface import Ints
+from ..simulators.interface import Doubles, Ints
 from .ascent import NAMED_GROUPS, Ascent
 from .compound import Compound
 from .experience import Pass
@@ -47,7 +47,8 @@ def happo(ascent: Ascent, names: tuple[str, ...]) -> dict[str, float]:
             ascent.adam.merge(block.adam, groups)
         if compound:
             compound.advance(members, last=position + 1 == len(blocks))
-    return {**(compound.statistics if compound else {}), **_statistics(done, names)}
+    statistics = compound.statistics if compound else {}
+    return {**statistics, **_statistics(done, names, ascent.table)}
 
 
 def _part(passes: list[Pass], rows: Ints) -> list[Pass]:
@@ -62,7 +63,9 @@ def _part(passes: list[Pass], rows: Ints) -> list[Pass]:
 
 
 def _statistics(
-    done: list[tuple[torch.Tensor, PpoStatistics]], names: tuple[str, ...]
+    done: list[tuple[torch.Tensor, PpoStatistics]],
+    names: tuple[str, ...],
+    by_group: dict[str, Doubles],
 ) -> dict[str, float]:
     order = torch.cat([groups for groups, _ in done]).argsort()
 
@@ -75,6 +78,7 @@ def _statistics(
     statistics["policy/ratio_max"] = float(table["ratio_max"].max())
     statistics["policy/first_ratio_error"] = float(table["first_ratio_error"].max())
     statistics["policy/nonfinite"] = float(column("nonfinite").sum())
+    by_group.update({name: values.astype(np.float64) for name, values in table.items()})
     if 1 < len(names) <= NAMED_GROUPS:
         for name in ("entropy", "kl", "grad_norm", "clip_fraction"):
             for group, value in zip(names, table[name], strict=True):

@@ -109,6 +109,10 @@ class Learner(Protocol):
         """One update on fresh experience; returns flat statistics, ``group/name`` to number."""
         ...
 
+    def groups(self) -> tuple[tuple[str, ...], dict[str, NDArray[np.float64]]]:
+        """Names of the parameter groups, and figures of each in the last update, ``[G]``."""
+        ...
+
     def policy(self) -> PolicyArrays:
         """The current policy for acting; a copy, never a view."""
         ...

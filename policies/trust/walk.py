@@ -254,6 +254,7 @@ class Walk:
         }
         if self._compound is not None:
             statistics |= self._compound.statistics
+        self.ascent.table.update(record)
         if 1 < len(self._names) <= NAMED_GROUPS:
             for name in ("kl", "budget", "fraction", "backtracks", "residual", "entropy", "k"):
                 for group, value in zip(self._names, record[name], strict=True):
