@@ -205,14 +205,14 @@ def stub(monkeypatch):
 
 def test_marks_hold_large_teams_to_the_promised_cost(stub):
     rows = {row.name: row for row in update.run(update.Options(factor_agents=()), silent)}
-    part = "blocks of 32, 500 in Fisher products, CPU per agent"
-    targets = {n: rows[f"N={n}: hatrpo, {part}"].target for n in (8, 32, 200, 1000)}
+    part = "clamped, blocks of 32, 500 in Fisher products, CPU per agent"
+    targets = {n: rows[f"N={n}: hatrpo {part}"].target for n in (8, 32, 200, 1000)}
     assert targets == {8: None, 32: None, 200: 0.04, 1000: 0.04}
-    assert rows[f"N=200: hatrpo, {part}"].measured == 8.0 / 200
-    assert rows[f"N=200: hatrpo, {part}"].passed
-    assert rows["N=200: happo 5 x 1, blocks of 32, CPU per agent"].target == 0.02
-    assert rows["N=200: happo 5 x 1, blocks of 32, CPU per agent"].passed is False
-    last = "hatrpo, one after another, all samples, CPU per agent"
+    assert rows[f"N=200: hatrpo {part}"].measured == 8.0 / 200
+    assert rows[f"N=200: hatrpo {part}"].passed
+    assert rows["N=200: happo 5 x 1 clamped, blocks of 32, CPU per agent"].target == 0.02
+    assert rows["N=200: happo 5 x 1 clamped, blocks of 32, CPU per agent"].passed is False
+    last = "hatrpo clamped, one by one, all samples, CPU per agent"
     assert rows[f"N=1000: {last}"].target == 0.12
     assert rows[f"N=1000: {last}".replace("CPU per agent", "peak memory")].measured == 500
     assert stub.count("hatrpo/32") == 3 * 3 + 1, "large teams are measured once"
@@ -275,6 +275,7 @@ def test_the_smallest_run_measures_and_draws(tmp_path):
     options = update.Options(quick=True, plot=picture)
     rows = {row.name: row for row in update.run(options, silent)}
     costs = [row for name, row in rows.items() if name.endswith("CPU per agent")]
+    assert float(rows["machine: matrix products of this size, per CPU second"].measured) > 0.0
     assert len(costs) == 4 and all(float(row.measured) > 0.0 for row in costs)
     assert rows["N=6: clip-hatrpo, all weights finite"].passed
     assert float(rows["N=6: hatrpo, after 2 agents, effective samples"].measured) <= 1.0
