@@ -43,6 +43,7 @@ def draw_games(played: Played, path: Path) -> None:
         _kappa(grid[0, 0], played.quadratics, palette)
         for axes, family in zip(grid[0, 1:3], played.quadratics, strict=False):
             _converged(axes, family, palette)
+        _legend(grid[0, 1], palette, framed=True)
         _gaps(grid[0, 3], played.mixed, palette)
         _paths(grid[1, 0], played.crossings, palette)
         _shares(grid[1, 1], played.crossings, palette)
@@ -59,8 +60,22 @@ def _title(axes: Axes, text: str, palette: Palette) -> None:
     axes.set_title(text, loc="left", color=palette.ink)
 
 
-def _legend(axes: Axes, palette: Palette, where: Literal["best", "upper left"] = "best") -> None:
-    axes.legend(frameon=False, labelcolor=palette.ink, fontsize=8, loc=where)
+def _legend(
+    axes: Axes,
+    palette: Palette,
+    where: Literal["best", "upper left"] = "best",
+    *,
+    framed: bool = False,
+) -> None:
+    axes.legend(
+        frameon=framed,
+        framealpha=0.9,
+        edgecolor=palette.grid,
+        facecolor=palette.paper,
+        labelcolor=palette.ink,
+        fontsize=8,
+        loc=where,
+    )
 
 
 def _kappa(axes: Axes, families: Sequence[Sequence[Contest]], palette: Palette) -> None:
@@ -94,7 +109,6 @@ def _converged(axes: Axes, family: Sequence[Contest], palette: Palette) -> None:
     players = family[0].label.split(",")[0].split("=")[1]
     _title(axes, f"Runs that converge, r = {players}", palette)
     decorate(axes, palette, x="lambda", y="share")
-    _legend(axes, palette)
 
 
 def _gaps(axes: Axes, mixed: Sequence[Contest], palette: Palette) -> None:
@@ -108,7 +122,7 @@ def _gaps(axes: Axes, mixed: Sequence[Contest], palette: Palette) -> None:
         gaps = [one.outcomes[name].cycling.mean() for one in mixed]
         axes.plot([one.value for one in mixed], gaps, marks, color=colour, label=name, markersize=5)
     _title(axes, "Pennies mixed with coordination", palette)
-    decorate(axes, palette, x="share of coordination", y="gap to best answers")
+    decorate(axes, palette, x="share of coordination", y="mean gap, last quarter of the path")
     _legend(axes, palette)
 
 
@@ -164,6 +178,10 @@ def _learning(axes: Axes, title: str, learnt: Sequence[Learnt], palette: Palette
         style = ":" if clipped else "-"
         axes.plot(one.gaps.mean(axis=1), style, color=colour, label=one.name, linewidth=1.6)
     axes.set_yscale("log")
+    lowest = min(float(one.gaps.mean(axis=1).min()) for one in learnt)
+    ticks = [tick for tick in (1.0, 0.5, 0.2, 0.1, 0.05, 0.02, 0.01, 0.005) if tick > 0.7 * lowest]
+    axes.set_yticks(ticks, [f"{tick:g}" for tick in ticks])
+    axes.minorticks_off()
     _title(axes, title[0].upper() + title[1:], palette)
     decorate(axes, palette, x="updates", y="relative gap")
     _legend(axes, palette)

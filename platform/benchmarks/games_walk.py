@@ -152,7 +152,7 @@ class _Pass:
         first = self._improvement()
         memory.observe(first.ravel())
         known = memory.value.reshape(self._shape)
-        trial = settings.budget.cap * settings.kl
+        trial = settings.budget.trial * settings.kl
         fresh = known
         for number in range(self._walk.agents):
             if number:
