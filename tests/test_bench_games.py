@@ -37,6 +37,7 @@ from fairlead.platform.benchmarks.games_matrix import (
     Size,
     exact_changes,
     exact_plays,
+    exact_settings,
     joint_probability,
     relative_gap,
 )
@@ -320,12 +321,39 @@ def test_relative_gap_is_one_for_random_play_and_zero_for_the_best():
 
 def test_exact_steps_in_sequence_never_lose_and_steps_at_once_can():
     size = Size(300, 4, 3)
-    large = TrustRegionSettings(kl=0.5, damping=1e-3)
-    small = TrustRegionSettings(kl=1e-4, damping=1e-3)
+    large, small = exact_settings(0.5), exact_settings(1e-4)
     assert (exact_changes(Rule("hatrpo", False, large), size, seed=0) >= -1e-12).all()
     assert (exact_changes(Rule("hatrpo", True, small), size, seed=0) >= -1e-12).all()
     at_once = exact_changes(Rule("hatrpo", False, large, at_once=True), size, seed=0)
     assert (at_once < -1e-12).any()
+
+
+def test_budgets_by_merit_gain_what_the_quadratic_model_says():
+    # Small exact steps: equal shares gain sqrt(2 d) sum sqrt(k), KKT budgets sqrt(2 n d sum k).
+    size, rng = Size(200, 3, 3), np.random.default_rng(4)
+    payoffs = size.payoffs(rng)
+    policies = {"logits": torch.from_numpy(rng.standard_normal((600, 3)))}
+    p = torch.softmax(policies["logits"], dim=1).numpy().reshape(200, 3, 3)
+    joint = joint_probability(policies, size) * payoffs
+    k = np.empty((200, 3))
+    for agent in range(3):
+        # Of a choice: expected payoff given it; its variance is g' H^-1 g (undamped).
+        chosen = size.joint_actions()[:, agent]
+        given = np.stack([joint[:, chosen == a].sum(axis=1) for a in range(3)], axis=1)
+        given /= p[:, agent]
+        mean = (p[:, agent] * given).sum(axis=1, keepdims=True)
+        k[:, agent] = (p[:, agent] * (given - mean) ** 2).sum(axis=1)
+    kl = 1e-8
+    settings = exact_settings(kl).model_copy(update={"damping": 1e-9})
+    orders = random_orders(rng, 200, 3)
+    for method, expected in (
+        ("hatrpo", np.sqrt(2.0 * kl) * np.sqrt(k).sum(axis=1)),
+        ("hatrpo-w", np.sqrt(2.0 * 3 * kl * k.sum(axis=1))),
+    ):
+        rule = Rule(method, clamp=False, settings=settings)
+        new = Walk(200, 3, rule).update(policies, exact_plays(policies, payoffs, size), orders)
+        gained = (joint_probability(new, size) * payoffs).sum(axis=1) - joint.sum(axis=1)
+        assert gained.sum() == pytest.approx(expected.sum(), rel=0.03)
 
 
 # -- the whole bench ------------------------------------------------------------------------------

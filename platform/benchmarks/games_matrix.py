@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from ...policies.networks import Parameters
-from ...policies.trust_settings import TrustRegionSettings
+from ...policies.trust_settings import BudgetSettings, TrustRegionSettings
 from ...simulators.interface import Doubles, Ints
 from ..rows import Row
 from ..statistics import Interval, paired_difference
@@ -138,6 +138,12 @@ def exact_plays(policies: Parameters, payoffs: Doubles, size: Size) -> SoftmaxPl
     )
 
 
+def exact_settings(kl: float) -> TrustRegionSettings:
+    """Without noise there is nothing to split: k comes from all plays."""
+    budget = BudgetSettings(split_half=False)
+    return TrustRegionSettings(kl=kl, damping=1e-3, budget=budget)
+
+
 def exact_changes(rule: Rule, size: Size, *, seed: int) -> Doubles:
     """Change of the joint payoff by one update from random policies, ``[S]``; exact."""
     rng = np.random.default_rng(seed)
@@ -189,10 +195,11 @@ def exact_rows(size: Size, *, seed: int) -> list[Row]:
     rows: list[Row] = []
     means: dict[tuple[str, str], float] = {}
     for label, kl in BUDGETS.items():
-        settings = TrustRegionSettings(kl=kl, damping=1e-3)
+        settings = exact_settings(kl)
         for name, rule in (
             ("hatrpo", Rule("hatrpo", clamp=False, settings=settings)),
             ("hatrpo-w", Rule("hatrpo-w", clamp=False, settings=settings)),
+            ("hatrpo-g", Rule("hatrpo-g", clamp=False, settings=settings)),
             ("clip-hatrpo", Rule("hatrpo", clamp=True, settings=settings)),
             ("all at once", Rule("hatrpo", clamp=False, settings=settings, at_once=True)),
         ):
@@ -213,4 +220,4 @@ def exact_rows(size: Size, *, seed: int) -> list[Row]:
             ]
     more = means["small", "hatrpo-w"] / means["small", "hatrpo"]
     name = "one exact step, small KL: mean change of hatrpo-w over that of hatrpo"
-    return [*rows, Row.at_least(name, more, "1", 1.0)]
+    return [*rows, Row.at_least(name, more, "1", 1.05)]
