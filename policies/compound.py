@@ -129,16 +129,17 @@ class Compound:
     def _observe(self) -> None:
         position, log = self.moved, self._total
         weight = (log - log.max()).exp()
-        share = weight.sum().square() / (weight.square().sum() * log.numel())
         advantages = self._ascent.ppo.advantages
         raw, used = log.exp(), log.clamp(max=0.0).exp()
         if not self._ascent.config.clips_factor:
             used = raw
         shape = (*self._shape, *([1] * (advantages.ndim - 2)))
         weighted = [(one.view(shape) * advantages).var(correction=0) for one in (used, raw)]
-        ess, largest = float(share), float(log.max())
+        ess, ess_used = _effective(weight), _effective(used)
+        largest = float(log.max())
         self._statistics |= {
             "factor/ess": ess,
+            "factor/ess_used": ess_used,
             "factor/ess_min": min(ess, self._statistics.get("factor/ess_min", 1.0)),
             "factor/log_max": largest,
             "factor/mean": float(used.mean()),
@@ -149,7 +150,14 @@ class Compound:
         if blocks <= DETAILED or position & (position - 1) == 0:
             self._statistics |= {
                 f"factor_ess/{position}": ess,
+                f"factor_ess_used/{position}": ess_used,
                 f"factor_log_max/{position}": largest,
                 f"factor_mean/{position}": float(used.mean()),
                 f"factor_variance/{position}": float(weighted[0]),
             }
+
+
+def _effective(weight: Tensor) -> float:
+    """Effective sample size of non-negative weights as a share of their number."""
+    square = weight.sum().square() / weight.square().sum().clamp_min(1e-300)
+    return float(square / weight.numel())

@@ -69,8 +69,9 @@ class TrustRegionSettings(Settings):
     )
     total_kl: float | None = knob(
         None,
-        "bound on the joint KL of all agents' decisions of one epoch; the variance of the compound "
-        "ratio grows at most about exp(2 total_kl), however many agents there are. Unset: no bound",
+        "bound on the joint KL of all agents' decisions of one epoch. The compound ratio's "
+        "variance is then about exp(2 total_kl) if the agents' steps are independent; if they fit "
+        "the same noise it is much larger, and only the clamp helps. Unset: no bound",
         unit="nats",
         usual="0.1 ... 2",
         ge=0.0,
@@ -163,8 +164,8 @@ class ProjectionSettings(Settings):
     )
     memory: float = knob(
         0.8,
-        "weight of the past in the running mean of the policies, the measure's centre: a measure "
-        "centred at the policy itself sees a constant field, which always has a potential",
+        "weight of the past in the running mean of the policies; the displacement from it is one "
+        "of the directions",
         usual="0.5 ... 0.95",
         ge=0.0,
         lt=1.0,
@@ -174,7 +175,8 @@ class ProjectionSettings(Settings):
     )
     confidence: float = knob(
         2.0,
-        "factor by which the measured non-potentiality must exceed its noise floor",
+        "factor by which the measured non-potentiality must exceed its noise floor (and always the "
+        "98 % point of noise)",
         usual="1 ... 5",
         ge=0.0,
     )

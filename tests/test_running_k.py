@@ -14,12 +14,12 @@ def test_running_k_is_the_weighted_mean_without_start_bias():
         running.observe(k)
     weights = 0.6 ** np.arange(5, -1, -1)
     np.testing.assert_allclose(
-        running.value, (weights[:, None] * measured).sum(0) / weights.sum(), rtol=1e-12
+        running.mean, (weights[:, None] * measured).sum(0) / weights.sum(), rtol=1e-12
     )
     newest = RunningK(3, memory=0.0)
     for k in measured:
         newest.observe(k)
-    np.testing.assert_array_equal(newest.value, measured[-1])
+    np.testing.assert_array_equal(newest.mean, measured[-1])
 
 
 def test_running_k_ignores_and_counts_what_is_not_finite():
@@ -53,6 +53,37 @@ def test_running_k_of_equal_measurements_keeps_equal_budgets_bit_for_bit():
     np.testing.assert_array_equal(
         allocate(running.value, size=size, total=0.1), np.full(7, 0.1 / size.sum())
     )
+
+
+def test_differences_count_only_as_far_as_they_are_reliable():
+    rng = np.random.default_rng(3)
+    shares = []
+    for spread in (0.0, 0.5, 20.0):
+        running = RunningK(40, memory=0.5)
+        true = 1.0 + spread * rng.random(40)
+        for _ in range(4):
+            running.observe(true + 3.0 * rng.standard_normal(40))
+        shares.append(running.reliability)
+        estimate = running.value
+        assert estimate.mean() > 0.0
+        assert np.var(estimate) <= running.reliability**2 * np.var(running.mean) + 1e-9
+    assert shares[0] < 0.35 and shares[0] <= shares[1] + 0.2 and shares[2] > 0.8
+    clean = RunningK(5, memory=0.5)
+    clean.observe(np.arange(1.0, 6.0))
+    assert clean.reliability == 1.0
+    np.testing.assert_array_equal(clean.value, np.arange(1.0, 6.0))
+
+
+def test_pure_noise_buys_nothing():
+    rng = np.random.default_rng(8)
+    largest = []
+    for _ in range(200):
+        running = RunningK(10, memory=0.5)
+        for _ in range(3):
+            running.observe(rng.standard_normal(10))
+        budgets = allocate(running.value, size=np.ones(10), total=1.0, high=0.5)
+        largest.append(budgets.max())
+    assert np.mean(largest) < 0.25, "a lottery would give about 0.4 to the luckiest"
 
 
 def test_running_k_resumes_exactly():

@@ -129,6 +129,13 @@ class RunningK:
 
     The mean is over signed measurements: a split-half k may be negative, and clipping each one at 0
     would bring back the bias that the halves remove. Only ``value`` is clipped.
+
+    Differences between groups count as far as they are reliable. How noisy a measurement is shows
+    in what lies below 0 (noise of a split-half k is about symmetric: ``2 mean min(k, 0)^2``) and in
+    how the differences between groups change from update to update; the larger one counts. With
+    r = 1 less that variance (of the running mean) over the variance between the groups, estimates
+    are drawn to their mean by 1 - r. Where k is nothing but noise, r = 0 and all groups are equal: random
+    budgets would do worse than equal ones, because gain grows with the square root.
     """
 
     def __init__(self, groups: int, memory: float) -> None:
@@ -138,6 +145,9 @@ class RunningK:
         self.memory = memory
         self.moment: Doubles = np.zeros(groups)
         self.weight: Doubles = np.zeros(groups)
+        self.noise = 0.0
+        self.seen = 0.0
+        self.square = 0.0
         self.ignored: NDArray[np.int64] = np.zeros(groups, np.int64)
 
     def observe(self, k: Doubles) -> None:
@@ -145,32 +155,63 @@ class RunningK:
         if k.shape != self.moment.shape:
             raise ValueError(f"k has shape {k.shape}, the estimate {self.moment.shape}")
         known = np.isfinite(k)
+        if known.any():
+            self._observe_noise(k, known)
         keep = np.where(known, self.memory, 1.0)
         new = np.where(known, 1.0 - self.memory, 0.0)
         self.moment = keep * self.moment + new * np.where(known, k, 0.0)
         self.weight = keep * self.weight + new
         self.ignored = self.ignored + ~known
 
+    def _observe_noise(self, k: Doubles, known: Bools) -> None:
+        variance = 2.0 * float(np.mean(np.minimum(k[known], 0.0) ** 2))
+        before = known & (self.weight > 0.0)
+        if before.sum() > 1:
+            change = k[before] - self.mean[before]
+            # The mean that it is compared with has noise of its own.
+            own = 1.0 + self.square / self.seen**2
+            variance = max(variance, float(np.var(change)) / own)
+        self.noise = self.memory * self.noise + (1.0 - self.memory) * variance
+        self.seen = self.memory * self.seen + (1.0 - self.memory)
+        self.square = self.memory**2 * self.square + (1.0 - self.memory) ** 2
+
+    @property
+    def reliability(self) -> float:
+        """Share r of the variance between groups that is not noise, in [0, 1]."""
+        if self.seen <= 0.0 or self.noise <= 0.0:
+            return 1.0
+        between = float(np.var(self.mean))
+        # Variance of one measurement, and of a mean with these weights.
+        variance = self.noise / self.seen * self.square / self.seen**2
+        return min(1.0, max(0.0, 1.0 - variance / between)) if between > 0.0 else 0.0
+
+    @property
+    def mean(self) -> Doubles:
+        """Signed running means ``[n]``, before noise is taken into account."""
+        seen = self.weight > 0.0
+        mean = self.moment / np.where(seen, self.weight, 1.0)
+        return np.where(seen, mean, mean[seen].mean() if seen.any() else 0.0)
+
     @property
     def value(self) -> Doubles:
         """Estimates ``[n]``, at least 0; a group never measured counts as an average one."""
-        seen = self.weight > 0.0
-        if not seen.any():
-            return np.zeros(self.moment.shape)
-        mean = np.maximum(self.moment / np.where(seen, self.weight, 1.0), 0.0)
-        return np.where(seen, mean, mean[seen].mean())
+        mean, share = self.mean, self.reliability
+        centre = mean.mean() if mean.size else 0.0
+        return np.maximum(mean if share == 1.0 else centre + share * (mean - centre), 0.0)
 
     def state(self) -> dict[str, NDArray[Any]]:
         return {
             "moment": self.moment.copy(),
             "weight": self.weight.copy(),
             "ignored": self.ignored.copy(),
+            "noise": np.array([self.noise, self.seen, self.square]),
         }
 
     def load_state(self, arrays: dict[str, NDArray[Any]]) -> None:
         self.moment = arrays["moment"].astype(np.float64)
         self.weight = arrays["weight"].astype(np.float64)
         self.ignored = arrays["ignored"].astype(np.int64)
+        self.noise, self.seen, self.square = (float(x) for x in arrays["noise"])
 
 
 def _fill(merit: Doubles, size: Doubles, total: Doubles, low: Doubles, high: Doubles) -> Doubles:

@@ -32,7 +32,8 @@ def hatrpo_g(ascent: Ascent, names: tuple[str, ...], improvement: RunningK) -> d
         return known[members] + (1.0 - improvement.memory) * np.nan_to_num(change)
 
     together = -(-ascent.groups // min(ascent.config.blocks, ascent.groups))
-    trial = settings.budget.trial * walk.even
+    # Where k is noise, nobody is better than the others and the trial budget is the equal share.
+    trial = (1.0 + improvement.reliability * (settings.budget.trial - 1.0)) * walk.even
     evaluations = grown = 0
     for sweep in range(1, settings.sweeps + 1):
         part = sweep / settings.sweeps
@@ -53,6 +54,7 @@ def hatrpo_g(ascent: Ascent, names: tuple[str, ...], improvement: RunningK) -> d
         evaluations, grown = evaluations + queue.evaluations, grown + queue.grown
     return {
         **walk.statistics(),
+        "trust/reliability": improvement.reliability,
         "trust/evaluations": float(evaluations),
         "trust/grown": float(grown),
     }

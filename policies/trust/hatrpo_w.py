@@ -45,7 +45,7 @@ def hatrpo_w(ascent: Ascent, names: tuple[str, ...], improvement: RunningK) -> d
                 rest = np.concatenate(blocks[position - 1 :])
                 budgets[rest] = _with_leftover(walk, plan * (sweep / settings.sweeps), rest)
             walk.step(members, budgets[members], last=last)
-    return walk.statistics()
+    return {**walk.statistics(), "trust/reliability": improvement.reliability}
 
 
 def _with_leftover(walk: Walk, plan: Doubles, rest: Ints) -> Doubles:

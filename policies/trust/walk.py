@@ -120,7 +120,8 @@ class Walk:
         k = np.zeros(self.ascent.groups)
         for members in self.ascent.blocks(np.arange(self.ascent.groups)):
             k[members] = self.improvement(members)
-        return k
+        # Who decided nothing is unknown, not worthless.
+        return np.where(self.sizes > 0.0, k, np.nan)
 
     # -- moving -------------------------------------------------------------------------------
 
