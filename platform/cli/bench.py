@@ -47,6 +47,26 @@ BENCHES: Mapping[str, Bench] = {
         "fairlead.platform.benchmarks.dgpg_scaling",
         "episodes and time to convergence over the number of agents, beside every baseline",
     ),
+    "games": Bench(
+        "fairlead.platform.benchmarks.games",
+        "projection, budgets and clipping on games whose answers are known",
+    ),
+    "update": Bench(
+        "fairlead.platform.benchmarks.update",
+        "CPU and memory of one update of many unshared agents, beside HARL; effective samples",
+    ),
+    "trust-region": Bench(
+        "fairlead.platform.benchmarks.trust_region",
+        "HATRPO, HATRPO-W and HATRPO-G at equal total KL, each with and without the clamped ratio",
+    ),
+    "projection": Bench(
+        "fairlead.platform.benchmarks.projection",
+        "learners with and without the HPML projection in a general-sum game",
+    ),
+    "ablation": Bench(
+        "fairlead.platform.benchmarks.ablation",
+        "what guidance, trust region, budgets, clipping and projection each buy and cost",
+    ),
 }
 
 

@@ -22,7 +22,17 @@ from rich.text import Text
 
 from ..files import UserError
 
-COMMANDS = ("train", "evaluate", "compare", "bundle", "validate", "scenario", "bench", "version")
+COMMANDS = (
+    "train",
+    "evaluate",
+    "compare",
+    "diagnose",
+    "bundle",
+    "validate",
+    "scenario",
+    "bench",
+    "version",
+)
 """Modules with a ``register`` function, in the order in which help shows them."""
 
 EXTRAS = ("train", "serve", "dev")
@@ -46,6 +56,8 @@ compare those with the heuristics of the field.
 [green]fairlead train cloud[/green] ... train; save a bundle and a report
 
 [green]fairlead compare --help[/green] ... policies and heuristics on the same seeds
+
+[green]fairlead diagnose BUNDLE[/green] ... which agent failed first, and whom it took along
 
 [green]fairlead validate cloud[/green] ... check the simulator against published figures
 
