@@ -223,6 +223,7 @@ def test_games_side_by_side_equal_games_one_by_one(method, clamp):
     orders = random_orders(rng, count, agents)
     rule = Rule(method, clamp, SETTINGS)
     together = Walk(count, agents, rule).update(policies, batch, orders)
+    spent: list[float] = []
     for game in range(count):
         index = torch.arange(game * agents, (game + 1) * agents)
         alone = {name: value[index] for name, value in policies.items()}
@@ -230,7 +231,9 @@ def test_games_side_by_side_equal_games_one_by_one(method, clamp):
         moved = walk.update(alone, batch.rows(index), orders[game : game + 1])
         for name in policies:
             torch.testing.assert_close(moved[name], together[name][index])
-        assert 0.0 < walk.spent.kl.sum() <= walk.total * (1.0 + 1e-9)
+        # HATRPO-G may stand still where no agent promises anything.
+        spent.append(float(walk.spent.kl.sum()) / walk.total)
+    assert 0.0 < max(spent) <= 1.0 + 1e-9
 
 
 def test_one_agent_after_another_sees_the_product_of_the_ratios_before_it():

@@ -70,23 +70,30 @@ def gain(batch: Plays, old: Tensor, new: Tensor) -> Tensor:
 class Walk:
     """S games of ``agents`` agents under one rule; remembers what the rule remembers.
 
-    ``memory`` is the running estimate of k of all ``S * agents`` groups, ``spent`` what was used.
+    ``memory`` has the running estimate of k of every game's agents, ``spent`` what was used.
     """
 
     games: int
     agents: int
     rule: Rule
-    memory: RunningK = field(init=False)
+    memory: list[RunningK] = field(init=False)
     spent: Spent = field(init=False)
 
     def __post_init__(self) -> None:
-        self.memory = RunningK(self.games * self.agents, self.rule.settings.budget.memory)
+        weight = self.rule.settings.budget.memory
+        self.memory = [RunningK(self.agents, weight) for _ in range(self.games)]
         self.spent = Spent.none(self.games, self.agents)
 
     @property
     def total(self) -> float:
         """D, the joint KL of one update of one game, in nats."""
         return self.agents * self.rule.settings.kl
+
+    def observe(self, k: Doubles) -> Doubles:
+        """Add measurements ``[S, n]``; the running estimates ``[S, n]``."""
+        for one, row in zip(self.memory, k, strict=True):
+            one.observe(row)
+        return np.stack([one.value for one in self.memory])
 
     def update(self, policies: Parameters, batch: Plays, order: Ints) -> Parameters:
         """Move all agents once.
@@ -127,9 +134,8 @@ class _Pass:
         plan = np.full(self._shape, even)
         weighted = self._walk.rule.method == "hatrpo-w"
         if weighted:
-            self._walk.memory.observe(self._improvement().ravel())
             plan = allocate(
-                self._walk.memory.value.reshape(self._shape),
+                self._walk.observe(self._improvement()),
                 size=np.ones(self._shape),
                 total=self._walk.total,
                 low=budget.floor * even,
@@ -148,16 +154,16 @@ class _Pass:
 
     def greedy(self) -> None:
         """The best improvement per KL first, measured anew in every round (full greedy)."""
-        memory, settings = self._walk.memory, self._settings
+        settings = self._settings
         first = self._improvement()
-        memory.observe(first.ravel())
-        known = memory.value.reshape(self._shape)
-        trial = settings.budget.trial * settings.kl
+        known = self._walk.observe(first)
+        reliable = np.array([one.reliability for one in self._walk.memory])
+        trial = (1.0 + reliable * (settings.budget.trial - 1.0)) * settings.kl
         fresh = known
         for number in range(self._walk.agents):
             if number:
                 change = np.nan_to_num(self._improvement() - first)
-                fresh = known + (1.0 - memory.memory) * change
+                fresh = known + (1.0 - settings.budget.memory) * change
             priority = np.where(self._left, fresh, -np.inf)
             who = priority.argmax(axis=1)
             promising = priority.max(axis=1) > 0.0
