@@ -188,9 +188,8 @@ def stub(monkeypatch):
 
     def ours(*works):
         calls.extend(f"{case.algorithm}/{case.block}" for _, case in works)
-        return [
-            result(statistics={"factor_ess/1": 0.5, "factor_log_max/1": 2.302585}) for _ in works
-        ]
+        seen = {"factor_ess/1": 0.5, "factor_ess_used/1": 0.8, "factor_log_max/1": 2.302585}
+        return [result(statistics=seen) for _ in works]
 
     def theirs(self, problem, algorithm, *, advantage):
         calls.append(f"HARL {algorithm} {advantage}")
@@ -240,6 +239,8 @@ def test_factor_rows_show_where_it_breaks(stub):
     assert rows["HARL hatrpo, discrete, ended with"].measured == "ValueError"
     assert rows["HARL hatrpo, discrete, agents updated of 3"].measured == 2
     assert rows["N=64: clip-hatrpo, after 32 agents, effective samples"].measured == 0.5
+    used = rows["N=64: clip-hatrpo, after 32 agents, effective samples as used"]
+    assert used.measured == 0.8
     assert rows["N=64: clip-hatrpo, all weights finite"].passed
     sure = rows["N=64: clip-hatrpo, true improvement of the last quarter over its error"]
     assert sure.measured == 5.0 and sure.passed
@@ -261,6 +262,12 @@ def test_runs_in_a_process_of_their_own_come_back_in_order():
     first, second = update_runs.measure((small, Case("hatrpo", 2)), (small, Case("happo", 2)))
     assert first.statistics["trust/moved"] == 4.0 and "trust/moved" not in second.statistics
     assert second.peak >= first.peak > 0.0
+
+
+def test_the_ratio_is_followed_from_many_agents_on():
+    assert update.Options().followed == (32, 200, 1000)
+    assert update.Options(agents=(8,)).followed == ()
+    assert update.Options(agents=(8,), factor_agents=(40,)).followed == (40,)
 
 
 def test_a_run_that_fails_shows_why():

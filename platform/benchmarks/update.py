@@ -31,6 +31,8 @@ from .update_runs import Case, Checkout, Cost, measure
 
 MARKED = 200
 """Teams of at least so many agents have to meet the marks."""
+MANY = 32
+"""From so many agents on the compound ratio is worth following."""
 LARGE = 500
 """Teams of at least so many agents are measured once: the figure is a mean over them anyway."""
 FASTER = 10.0
@@ -47,13 +49,15 @@ class Options(Settings):
     observation: int = knob(18, "features of an agent", ge=1)
     actions: int = knob(5, "actions to choose from", ge=2)
     hidden: tuple[int, ...] = knob((128, 128), "widths of the policy's hidden layers", min_length=1)
-    block: int = knob(32, "agents of a block, which move at once", usual="8 ... 32", ge=1)
+    block: int = knob(32, "agents of a block, which move at once", usual="8 ... 32", ge=2)
     fisher: int = knob(
         500, "decisions per agent in the Fisher products of the runs in blocks", ge=8
     )
     repeats: int = knob(3, "runs per figure, of which the median counts; large teams: one", ge=1)
-    factor_agents: tuple[int, ...] = knob(
-        (32, 200, 1000), "numbers of agents whose compound ratio is followed; empty: none"
+    factor_agents: tuple[int, ...] | None = knob(
+        None,
+        f"numbers of agents whose compound ratio is followed; unset: those of ``agents`` from "
+        f"{MANY} on; empty: none",
     )
     total_kl: float = knob(1.0, "bound on the joint KL in the bounded runs", unit="nats", gt=0.0)
     harl: Path | None = knob(None, "root of a HARL checkout to measure beside ours")
@@ -77,6 +81,12 @@ class Options(Settings):
             hidden=self.hidden,
             seed=self.seeds,
         )
+
+    @property
+    def followed(self) -> tuple[int, ...]:
+        """Numbers of agents whose compound ratio is followed."""
+        many = tuple(agents for agents in self.agents if agents >= MANY)
+        return many if self.factor_agents is None else self.factor_agents
 
     @property
     def checkout(self) -> Checkout | None:
@@ -144,10 +154,10 @@ def run(options: Options, progress: Report) -> list[Row]:
             progress(done, len(jobs), f"{cost.agents} agents: {what}")
             job()
     rows = [_machine(), *(row for cost in costs for row in _rows(options, cost))]
-    if torch.cuda.is_available():
+    if torch.cuda.is_available() and not options.quick:
         rows.append(_on_gpu(options))
     curves, more = factor_rows(
-        [options.problem(agents) for agents in options.factor_agents],
+        [options.problem(agents) for agents in options.followed],
         block=options.block,
         fisher=options.fisher,
         total_kl=options.total_kl,
@@ -234,7 +244,7 @@ def _machine() -> Row:
 
 
 def _on_gpu(options: Options) -> Row:
-    """On an accelerator all agents of a block run side by side, so one block holds many."""
+    """The same blocks on a GPU; seconds on the clock, of all agents together."""
     problem = options.problem(MARKED).model_copy(update={"device": "cuda"})
     (result,) = measure((problem, Case("hatrpo-w", options.block, options.fisher)))
     name = f"N={MARKED}: hatrpo-w on {torch.cuda.get_device_name()}, all agents, on the clock"

@@ -71,8 +71,8 @@ def _shares(axes: Axes, curves: Sequence[Curve], palette: Palette) -> None:
         else:
             continue
         label = curve.name if _is_harl(curve) else f"N={curve.agents}: {curve.name}"
-        axes.plot(curve.moved, curve.share, style, color=colour, label=label)
-    axes.set_title("Effective samples, share of all", loc="left", color=palette.ink)
+        axes.plot(curve.moved, curve.used, style, color=colour, label=label)
+    axes.set_title("Effective samples as used, share of all", loc="left", color=palette.ink)
     axes.set_xscale("log")
     axes.set_yscale("log")
     decorate(axes, palette, x="agents that have moved", y="")

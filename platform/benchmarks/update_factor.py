@@ -25,14 +25,16 @@ many standard errors."""
 class Curve:
     """The compound ratio after ``moved`` agents, while all fit the same noise.
 
-    ``share`` is the effective sample size over the number of samples, ``largest`` the decimal
-    logarithm of the largest ratio (NaN where it is not finite).
+    ``share`` is the effective sample size over the number of samples, ``used`` the same of the
+    ratio as the next agent uses it (clamped or not), ``largest`` the decimal logarithm of the
+    largest ratio (NaN where it is not finite).
     """
 
     name: str
     agents: int
     moved: tuple[int, ...]
     share: tuple[float, ...]
+    used: tuple[float, ...]
     largest: tuple[float, ...]
 
 
@@ -81,23 +83,23 @@ def _variants(block: int, fisher: int, total_kl: float) -> tuple[tuple[str, Case
 
 
 def _curve(name: str, agents: int, block: int, noise: Result) -> Curve:
-    found = {
-        int(key.split("/")[1]): share
-        for key, share in noise.statistics.items()
-        if key.startswith("factor_ess/")
-    }
+    statistics = noise.statistics
     sizes = np.array([part.size for part in np.array_split(np.arange(agents), -(-agents // block))])
     moved = np.cumsum(sizes)
-    positions = sorted(found)
+    positions = sorted(
+        int(key.split("/")[1]) for key in statistics if key.startswith("factor_ess/")
+    )
+
+    def series(key: str) -> tuple[float, ...]:
+        return tuple(statistics.get(f"{key}/{position}", math.nan) for position in positions)
+
     return Curve(
         name=name,
         agents=agents,
         moved=tuple(int(moved[position - 1]) for position in positions),
-        share=tuple(found[position] for position in positions),
-        largest=tuple(
-            noise.statistics.get(f"factor_log_max/{position}", math.nan) / math.log(10.0)
-            for position in positions
-        ),
+        share=series("factor_ess"),
+        used=series("factor_ess_used"),
+        largest=tuple(log / math.log(10.0) for log in series("factor_log_max")),
     )
 
 
@@ -109,6 +111,7 @@ def _harl_curve(noise: Harl) -> Curve:
         agents=noise.agents,
         moved=tuple(range(1, len(shares) + 1)),
         share=tuple(shares),
+        used=tuple(shares),
         largest=tuple(logs),
     )
 
@@ -119,13 +122,16 @@ def _table(curve: Curve, name: str) -> list[Row]:
     nearest = {min(curve.moved, key=lambda moved: abs(moved - number)) for number in shown}
     nearest.add(curve.moved[-1])
     rows: list[Row] = []
-    for moved, share, largest in zip(curve.moved, curve.share, curve.largest, strict=True):
+    columns = zip(curve.moved, curve.share, curve.used, curve.largest, strict=True)
+    for moved, share, used, largest in columns:
         if moved in nearest:
             after = f"{name}, after {moved} agents"
             rows += [
                 Row.info(f"{after}, largest ratio, log10", largest, "1"),
                 Row.info(f"{after}, effective samples", share, "of all"),
             ]
+            if math.isfinite(used) and used != share:
+                rows.append(Row.info(f"{after}, effective samples as used", used, "of all"))
     return rows
 
 
