@@ -16,12 +16,15 @@ import numpy as np
 
 from ...simulators.interface import Doubles, Ints
 from ..ascent import Ascent
-from .budgets import RunningK, allocate, redistribute
+from .budgets import RunningK, allocate, joint_gain, redistribute
 from .walk import Walk
 
 
 def hatrpo_w(ascent: Ascent, names: tuple[str, ...], improvement: RunningK) -> dict[str, float]:
-    """One update of all groups in place; ``improvement`` remembers k between updates."""
+    """One update of all groups in place; ``improvement`` remembers k between updates.
+
+    ``trust/headroom`` is how much more gain the quadratic model promises than for equal budgets.
+    """
     settings = ascent.config.trust_region
     walk = Walk(ascent, names)
     improvement.observe(walk.improvements())
@@ -45,7 +48,13 @@ def hatrpo_w(ascent: Ascent, names: tuple[str, ...], improvement: RunningK) -> d
                 rest = np.concatenate(blocks[position - 1 :])
                 budgets[rest] = _with_leftover(walk, plan * (sweep / settings.sweeps), rest)
             walk.step(members, budgets[members], last=last)
-    return {**walk.statistics(), "trust/reliability": improvement.reliability}
+    equal = float(joint_gain(improvement.value, walk.even, size=walk.sizes))
+    chosen = float(joint_gain(improvement.value, plan, size=walk.sizes))
+    return {
+        **walk.statistics(),
+        "trust/reliability": improvement.reliability,
+        "trust/headroom": chosen / equal - 1.0 if equal > 0.0 else 0.0,
+    }
 
 
 def _with_leftover(walk: Walk, plan: Doubles, rest: Ints) -> Doubles:
