@@ -134,8 +134,8 @@ class RunningK:
     in what lies below 0 (noise of a split-half k is about symmetric: ``2 mean min(k, 0)^2``) and in
     how the differences between groups change from update to update; the larger one counts. With
     r = 1 less that variance (of the running mean) over the variance between the groups, estimates
-    are drawn to their mean by 1 - r. Where k is nothing but noise, r = 0 and all groups are equal: random
-    budgets would do worse than equal ones, because gain grows with the square root.
+    are drawn to their mean by 1 - r. Where k is nothing but noise, r = 0 and all groups are equal:
+    random budgets would do worse than equal ones, because gain grows with the square root.
     """
 
     def __init__(self, groups: int, memory: float) -> None:
