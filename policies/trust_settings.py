@@ -118,7 +118,7 @@ class TrustRegionSettings(Settings):
         le=100,
     )
     guided_kl: float = knob(
-        0.1,
+        0.3,
         "takes the place of kl as alpha goes to 1 (geometric between): what has no sampling noise "
         "needs no short leash",
         unit="nats",
