@@ -341,7 +341,7 @@ def spending(seed, algorithm, blocks, sweeps):
         "kl": kl,
         "total_kl": None if rng.random() < 0.7 else 1.5 * kl,
         "accept": float(rng.choice([0.3, 0.9])),
-        "cg_iterations": 4,
+        "cg_iterations": 3,
         "sweeps": sweeps,
         "budget": {"split_half": bool(rng.random() < 0.5), "floor": 0.3 * (rng.random() < 0.3)},
     }
@@ -411,7 +411,7 @@ def test_whatever_groups_use_of_their_budgets_the_total_is_kept(
 @pytest.mark.parametrize(
     ("algorithm", "blocks", "sweeps"), [c for c in CASES if c != ("hatrpo-w", 9, 3)]
 )
-@settings(max_examples=5, deadline=None)
+@settings(max_examples=4, deadline=None)
 @given(seed=st.integers(0, 2**32 - 1))
 def test_realised_joint_kl_stays_within_the_total(algorithm, blocks, sweeps, seed):
     ascent = spending(seed, algorithm, blocks, sweeps)
@@ -509,9 +509,13 @@ def test_hatrpo_g_stops_where_nothing_is_promised():
 
 def test_hatrpo_g_moves_the_group_with_the_largest_fresh_k_next(monkeypatch):
     """At a common trial budget improvement per KL is ``sqrt(2 k / delta)``."""
-    region = {"kl": 0.05, "budget": {"trial": 1.0, "split_half": False, "memory": 0.0}}
+    region = {
+        "kl": 0.05,
+        "cg_iterations": 5,
+        "budget": {"trial": 1.0, "split_half": False, "memory": 0.0},
+    }
     original, orders, first_orders, compared = Walk.step, [], [], 0
-    for seed in range(8):
+    for seed in range(6):
         ascent = random_ascent(seed, **GREEDY, trust_region=region)
         log = []
 
