@@ -134,7 +134,11 @@ class Compound:
         if not self._ascent.config.clips_factor:
             used = raw
         shape = (*self._shape, *([1] * (advantages.ndim - 2)))
-        weighted = [(one.view(shape) * advantages).var(correction=0) for one in (used, raw)]
+        known = advantages.isfinite()
+        weighted = [
+            torch.where(known, one.view(shape) * advantages, 0.0).var(correction=0)
+            for one in (used, raw)
+        ]
         ess, ess_used = _effective(weight), _effective(used)
         largest = float(log.max())
         self._statistics |= {

@@ -129,7 +129,8 @@ class JointValues:
             legal = self._mask[epochs][..., HOLD + 1 :]
             best = values[..., HOLD + 1 :].masked_fill(~legal, -torch.inf).amax(dim=-1)
             values[..., HOLD] = best - self._hold_cost[epochs]
-        return values[place, agent].masked_fill(~batch.mask, 0.0)
+        # Padding may stand on a decision that has no other candidate to compare with.
+        return values[place, agent].masked_fill(~(batch.mask & real.unsqueeze(-1)), 0.0)
 
 
 class AdvantageScale:

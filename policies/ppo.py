@@ -89,6 +89,8 @@ class Ppo:
         advantage = self.experience.spread(self.advantages, batch.index)
         if factor is not None:
             advantage = advantage * self.experience.spread(factor, batch.index)
+        # Padding repeats somebody else's decision, which must not spoil this group's gradient.
+        advantage = torch.where(batch.weight > 0.0, advantage, 0.0)
         if self.blend is None:
             return batch.mean(clipped_surrogate(ratio, advantage, clip)), ratio
         advantage = self.blend.of_return[batch.groups].unsqueeze(1) * advantage

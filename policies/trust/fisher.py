@@ -99,14 +99,15 @@ def conjugate_gradient(
     """Solve ``(H + damping I) x = b`` for every group; each stops by itself.
 
     A group stops when its residual is below ``tolerance`` times ``|b|``, and before a direction
-    without curvature (a singular H and no damping), with what it has by then. Finite results for
-    finite input.
+    without curvature (a singular H and no damping), with what it has by then. Where a product is
+    not finite, x is NaN.
     """
     x = torch.zeros_like(b)
     residual, direction = b, b
     square = inner(b, b)
     enough = square * tolerance**2
     used = torch.zeros_like(square)
+    failed = torch.zeros_like(square, dtype=torch.bool)
     for _ in range(iterations):
         live = square > enough
         # On an accelerator the question would cost more than the products that it may save.
@@ -114,14 +115,15 @@ def conjugate_gradient(
             break
         curved = product(direction) + damping * direction
         bend = inner(direction, curved)
-        live = live & (bend > 0.0)
+        failed = failed | (live & ~bend.isfinite())
+        live = live & (bend > 0.0) & ~failed
         step = torch.where(live, square / bend, 0.0).unsqueeze(1)
         x = x + step * direction
-        residual = residual - step * curved
+        residual = torch.where(live.unsqueeze(1), residual - step * curved, residual)
         after = inner(residual, residual)
         turn = torch.where(live, after / square, 0.0).unsqueeze(1)
         direction = torch.where(live.unsqueeze(1), residual + turn * direction, direction)
         # A group without curvature is done: nothing can be gained by asking again.
         square = torch.where(live, after, torch.where(square > enough, enough, square))
         used = used + live
-    return Solution(x, residual, used)
+    return Solution(torch.where(failed.unsqueeze(1), torch.nan, x), residual, used)

@@ -29,7 +29,8 @@ def hatrpo_g(ascent: Ascent, names: tuple[str, ...], improvement: RunningK) -> d
     def fresh(members: Ints) -> Doubles:
         # The running estimate with its newest measurement exchanged for one under the present M.
         change = walk.improvement(members) - first[members]
-        return known[members] + (1.0 - improvement.memory) * np.nan_to_num(change)
+        renewed = known[members] + (1.0 - improvement.memory) * np.nan_to_num(change)
+        return np.where(walk.sizes[members] > 0.0, renewed, -np.inf)
 
     together = -(-ascent.groups // min(ascent.config.blocks, ascent.groups))
     # Where k is noise, nobody is better than the others and the trial budget is the equal share.

@@ -58,9 +58,20 @@ def hatrpo_w(ascent: Ascent, names: tuple[str, ...], improvement: RunningK) -> d
 
 
 def _with_leftover(walk: Walk, plan: Doubles, rest: Ints) -> Doubles:
-    """Budgets of the groups that have not moved yet: their plans and what the others left."""
+    """Budgets of the groups that have not moved yet: their plans and what the others left.
+
+    What a group of the rest has used in an earlier sweep stays used; the total is kept all the
+    same.
+    """
+    size = walk.sizes[rest]
     moved = np.ones(plan.size, dtype=np.bool_)
     moved[rest] = False
-    left = float((walk.sizes * (plan - walk.used))[moved].sum())
+    there = float((walk.sizes * plan).sum() - (walk.sizes * walk.used)[moved].sum())
+    used = walk.used[rest]
+    wanted = np.maximum(plan[rest], used)
+    short = float((size * wanted).sum()) - there
+    if short > 0.0:
+        fresh = float((size * (wanted - used)).sum())
+        return wanted - (wanted - used) * min(1.0, short / fresh) if fresh > 0.0 else used
     high = walk.ascent.config.trust_region.budget.cap * walk.even[rest]
-    return redistribute(plan[rest], max(left, 0.0), size=walk.sizes[rest], high=high)
+    return redistribute(wanted, -short, size=size, high=high)

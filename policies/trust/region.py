@@ -114,7 +114,8 @@ def natural(
     product: Callable[[Tensor], Tensor], gradient: Tensor, settings: TrustRegionSettings
 ) -> Natural:
     """Natural gradients of ``gradient`` ``[g, P]`` under the Fisher product of the same groups."""
-    finite = gradient.isfinite().all(dim=1)
+    # A gradient whose square overflows is as useless as one that is not finite.
+    finite = gradient.square().sum(dim=1).isfinite()
     gradient = torch.where(finite.unsqueeze(1), gradient, 0.0)
     solution = conjugate_gradient(
         product,
@@ -134,7 +135,9 @@ def natural(
         direction=direction,
         k=torch.where(finite, inner(gradient, direction), zero).clamp_min(0.0),
         curvature=torch.where(finite, curvature, zero).clamp_min(0.0),
-        residual=solution.residual / gradient.norm(dim=1).clamp_min(1e-30),
+        residual=torch.where(
+            finite, solution.residual / gradient.norm(dim=1).clamp_min(1e-30), zero
+        ),
         iterations=solution.iterations,
         finite=finite,
     )

@@ -103,7 +103,7 @@ class Walk:
         if self.ascent.correction is not None:
             off = self.ascent.correction[groups]
             first, second = first - off, second - off
-        finite = first.isfinite().all(dim=1) & second.isfinite().all(dim=1)
+        finite = (first.square() + second.square()).sum(dim=1).isfinite()
         safe = torch.where(finite.unsqueeze(1), second, 0.0)
         solution = conjugate_gradient(
             self._fisher(members, weights),
@@ -113,6 +113,7 @@ class Walk:
             tolerance=self._settings.cg_tolerance,
         )
         k = torch.where(finite, inner(torch.nan_to_num(first), solution.x), torch.nan)
+        self._finite[members] &= k.isfinite().cpu().numpy()
         return k.double().cpu().numpy()
 
     def improvements(self) -> Doubles:
