@@ -34,8 +34,12 @@ SERIES = (
 DASHES = ("--", ":", "-.")
 
 
-def draw_trust_region(table: RunTable, methods: Sequence[str], path: Path) -> None:
+def draw_trust_region(
+    table: RunTable, methods: Sequence[str], path: Path, *, long: str = ""
+) -> None:
     """Curves, final returns and variance of the weighted advantage, a row of panels per N.
+
+    ``long`` is the suffix of the variants whose variance is shown.
 
     Raises:
         UserError: ``path`` ends in neither .png nor .svg, or cannot be written.
@@ -51,11 +55,13 @@ def draw_trust_region(table: RunTable, methods: Sequence[str], path: Path) -> No
             finals = {name: table.final(name, agents) for name in names}
             _intervals(middle, finals, styles, palette, "Final return")
             for name, (colour, dash) in styles.items():
-                values = table.figure(name, agents, "factor/variance").mean(axis=0)
-                right.plot(_updates(values), values, dash, color=colour, linewidth=1.5)
+                values = table.figure(name + long, agents, "factor/variance").mean(axis=0)
+                right.plot(_updates(values), values, "o" + dash, color=colour, linewidth=1.5)
             right.set_yscale("log")
-            right.set_title("Variance of the weighted advantage", loc="left", color=palette.ink)
-            decorate(right, palette, x="updates", y="")
+            title = "Variance of the weighted advantage" + long
+            right.set_title(title, loc="left", color=palette.ink)
+            right.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+            decorate(right, palette, x="updates (dashed: not clipped)", y="")
 
     write_picture(path, draw, (13.0, 3.6 * len(table.agents)))
 
@@ -215,6 +221,7 @@ def _intervals(
         )
     axes.set_yticks(range(len(finals)), list(finals))
     axes.set_ylim(len(finals) - 0.4, -0.8)
+    axes.xaxis.set_major_locator(MaxNLocator(6))
     axes.set_title(title, loc="left", color=palette.ink)
     decorate(axes, palette, x="", y="")
     axes.grid(axis="y", visible=False)

@@ -32,8 +32,9 @@ class RunOptions(Settings):
     evaluation: int = knob(20, "episodes of the final evaluation", usual="10 ... 100", ge=2)
     every: int = knob(5, "updates between evaluations in between (0: none)", ge=0)
     probes: int = knob(4, "episodes of an evaluation in between", usual="2 ... 20", ge=1)
-    horizon: int = knob(100, "decisions per agent in an episode", usual="50 ... 200", ge=10)
-    load: float = knob(0.6, "offered load", usual="0.5, 0.7, 0.9", gt=0, lt=1)
+    horizon: int = knob(200, "epochs of an episode", unit="epochs", usual="50 ... 400", ge=10)
+    load: float = knob(0.4, "offered load", usual="0.5, 0.7, 0.9", gt=0, lt=1)
+    reference: str = knob("", "reference state of the guidance; empty: the domain's first")
     scenario: tuple[str, ...] = knob(
         (), "further knobs of the scenario, for example ['sampled=4', 'class_work=[1,1,1,1]']"
     )
@@ -103,17 +104,20 @@ class Assignment:
 
 
 def heterogeneous(options: RunOptions, agents: int) -> dict[str, Any]:
-    """A cluster whose tenants have very different stakes.
+    """A cluster of specialised tenants with very different stakes.
 
-    Requests of the web shop are a hundredth of a training job's work; where the web shop sends its
-    jobs hardly matters, where the research lab sends them decides the mean response time.
+    A training job is 250 times the work of a web request. Where the research lab sends its jobs
+    decides the mean response time, where the web shop sends its own hardly matters. Epochs are
+    short, so that holding a job, which all tenants have to unlearn alike, costs little.
     """
     base = {
         "name": "dispatch",
         "agents": agents,
         "horizon": options.horizon,
         "load": options.load,
-        "class_work": [0.05, 0.2, 0.5, 5.0],
+        "class_work": [0.02, 0.05, 0.1, 5.0],
+        "own_share": 1.0,
+        "arrivals_per_epoch": 0.1,
     }
     config = load_config(
         "cloud",
@@ -139,6 +143,7 @@ def assignments(
             "learner": variant.knobs,
             "iterations": options.iterations,
             "episodes": options.episodes,
+            "reference": options.reference,
         }
         # The bench's own knobs for everybody come first, what defines a variant wins.
         common = load_config(
