@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 
 import numpy as np
@@ -130,21 +129,6 @@ def improve(ascent, improvement=None):
 
 def weights_of(ascent):
     return {name: value.clone() for name, value in ascent.parameters.items()}
-
-
-def again(ascent, **config):
-    """The same problem from the present weights, with other settings."""
-    settings = LearnerConfig.model_validate(
-        {**ascent.config.model_dump(), **config} if config else ascent.config
-    )
-    parameters = weights_of(ascent)
-    return dataclasses.replace(
-        ascent,
-        parameters=parameters,
-        adam=copy.deepcopy(ascent.adam),
-        ppo=dataclasses.replace(ascent.ppo, config=settings),
-        config=settings,
-    )
 
 
 def bits(value):

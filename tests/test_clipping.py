@@ -93,6 +93,17 @@ def test_the_product_is_clamped_not_its_factors():
         np.testing.assert_allclose(compound.raw().exp().numpy()[0], product, rtol=1e-5)
 
 
+def test_a_block_that_moves_again_is_not_weighted_by_its_own_share():
+    rng = np.random.default_rng(1)
+    old, new = (rng.dirichlet(np.ones(3), 3) for _ in range(2))
+    actions = rng.integers(3, size=(20, 3))
+    ratio = np.take_along_axis((new / old).T, actions, axis=0)
+    *_, compound = table_compound(old, new, actions, np.zeros((1, 20)), clip=False)
+    np.testing.assert_allclose(compound.factor(np.array([0, 2])).numpy()[0], ratio[:, 1], rtol=1e-4)
+    compound.advance(np.array([0, 2]), last=False)
+    np.testing.assert_allclose(compound.factor().numpy()[0], ratio.prod(axis=1), rtol=1e-4)
+
+
 def test_an_idle_agent_contributes_a_ratio_of_exactly_one():
     old, new = np.full((3, 4), 0.25), np.tile([0.7, 0.1, 0.1, 0.1], (3, 1))
     active = np.random.default_rng(0).random((40, 3)) < 0.4

@@ -28,6 +28,19 @@ SMALL = {
     "minibatches": 2,
     "trust_region": {"cg_iterations": 3},
 }
+LEARNERS = [
+    pytest.param(
+        algorithm,
+        guided,
+        id=f"{algorithm}{', guided' * guided}",
+        # Guided, these differ from another one in the clamp or the critic alone.
+        marks=pytest.mark.slow
+        if guided and algorithm in ("ippo", "clip-happo", "clip-hatrpo")
+        else (),
+    )
+    for algorithm in ALGORITHMS
+    for guided in (False, True)
+]
 EQUAL = {**SMALL["trust_region"], "budget": {"weight": 0.0, "redistribute": False}}
 ALPHA = {"schedule": "linear", "start": 0.0, "end": 0.0}
 """Runs through the whole guidance stage and gives it no weight."""
@@ -101,9 +114,9 @@ def test_alpha_zero_is_the_plain_learner_with_every_budget_rule(algorithm):
 # -- repeats and resumes ---------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("guidance", [PLAIN, {}], ids=["plain", "guided"])
-@pytest.mark.parametrize("algorithm", ALGORITHMS)
-def test_training_twice_is_equal_and_a_resume_is_exact(algorithm, guidance):
+@pytest.mark.parametrize(("algorithm", "guided"), LEARNERS)
+def test_training_twice_is_equal_and_a_resume_is_exact(algorithm, guided):
+    guidance = {} if guided else PLAIN
     ring = PricedRing(agents=6, horizon=12)
     model = PricedModel(ring)
     settings = {"algorithm": algorithm, "sharing": "none", "blocks": 3, **SMALL, **guidance}
@@ -185,9 +198,9 @@ def test_renumbered_agents_make_the_same_moves(algorithm, guidance, monkeypatch)
 # -- learning --------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("guidance", [PLAIN, GUIDED], ids=["plain", "guided"])
-@pytest.mark.parametrize("algorithm", ALGORITHMS)
-def test_every_learner_improves_on_the_priced_ring_in_a_few_updates(algorithm, guidance):
+@pytest.mark.parametrize(("algorithm", "guided"), LEARNERS)
+def test_every_learner_improves_on_the_priced_ring_in_a_few_updates(algorithm, guided):
+    guidance = GUIDED if guided else PLAIN
     ring = PricedRing(agents=6, horizon=15)
     settings = {
         **SMALL,
