@@ -179,10 +179,12 @@ def test_an_agent_without_choice_stays_and_disturbs_nobody(algorithm, guidance, 
     moved, statistics = updated(learner, without_choice(rollout, [2], active=active))
     assert not moved[2] and sum(moved) >= 4
     assert not_finite(statistics) == [] and counted(statistics) == 0.0
-    # Later it may move again.
+    # It may move later on; without choice again it stays, whatever momentum it has.
     moved, statistics = updated(learner, rollout)
     assert not_finite(statistics) == []
     assert moved[2] or algorithm == "hatrpo-g"
+    moved, _ = updated(learner, without_choice(rollout, [2], active=active))
+    assert not moved[2] and any(moved)
 
 
 @pytest.mark.parametrize("guidance", [PLAIN, GUIDED])
