@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from typer.testing import CliRunner
@@ -13,8 +14,9 @@ from fairlead.platform.cli.train import _flags, data_override, scenario_of
 from fairlead.platform.files import UserError
 from fairlead.platform.knobs import knobs
 from fairlead.platform.moments import Moment
-from fairlead.platform.presets import DEMO
-from fairlead.platform.train_config import config_type, load_config
+from fairlead.platform.presets import ALGORITHMS, DEMO
+from fairlead.platform.train_config import UNGUIDED, config_type, load_config
+from fairlead.policies.settings import Algorithm
 
 TINY = (
     "scenario.agents=4",
@@ -39,6 +41,30 @@ def test_help_explains_every_knob():
         assert knob.name in text, knob.name
         assert knob.help, f"{knob.name} explains nothing"
         assert " ".join(knob.help.split())[:40] in flat, knob.name
+
+
+def test_help_says_what_every_algorithm_is_for():
+    assert tuple(ALGORITHMS) == get_args(Algorithm)
+    flat = " ".join(run("train", "--help").stdout.split())
+    for name, purpose in ALGORITHMS.items():
+        assert f"{name} {purpose}" in flat, name
+        assert f"|{name}" in flat or f"[{name}|" in flat, name
+    assert "--projection" in flat and "none|hpml" in flat
+
+
+@pytest.mark.parametrize("algorithm", get_args(Algorithm))
+def test_every_algorithm_composes_with_guidance_and_projection(algorithm):
+    given = _flags(algorithm, "dgpg", None, None, None, "hpml")
+    learner = load_config("cloud", "dispatch", overrides=given).learner
+    assert (learner.algorithm, learner.projection.method) == (algorithm, "hpml")
+    assert learner.guided
+    plain = load_config("cloud", "dispatch", overrides=_flags(algorithm, "none", None, None, None))
+    assert not plain.learner.guided and plain.learner.projection.method == "none"
+
+
+def test_guided_trust_regions_may_step_further_than_sampled_ones():
+    region = load_config("cloud", "dispatch").learner.trust_region
+    assert region.guided_kl >= region.kl
 
 
 @pytest.mark.parametrize("scenario", ["dispatch", "openb", "llm", "swf"])
@@ -90,6 +116,10 @@ def test_demo_is_a_valid_configuration_within_its_size():
         (("train", "cloud", "--resume", "--force"), "--force starts anew"),
         (("train", "cloud", "--resume", "--out", "/nothing/here"), "holds no run to continue"),
         (("train", "cloud", "--device", "tpu"), "execution.device"),
+        (
+            ("train", "cloud", "--guidance", "dgpg", *UNGUIDED),
+            "--guidance dgpg, but learner.guidance.alpha is fixed at 0",
+        ),
         (("bundle", "check", "/nothing/here"), "cannot read /nothing/here/manifest.json"),
     ],
 )
@@ -100,6 +130,15 @@ def test_mistakes_are_one_line_and_status_two(words, message, capsys):
     error = capsys.readouterr().err
     assert message in error
     assert "Traceback" not in error
+
+
+def test_one_line_trains_the_whole_method(tmp_path):
+    out = tmp_path / "run"
+    line = "train cloud --algorithm hatrpo-w --guidance dgpg --projection hpml"
+    done = run(*line.split(), *TINY, "--out", str(out), "--json")
+    assert done.exit_code == 0, done.output
+    stored = json.loads((out / "config.json").read_text())["learner"]
+    assert stored["algorithm"] == "hatrpo-w" and stored["projection"]["method"] == "hpml"
 
 
 def test_one_run_from_train_to_bundle(tmp_path):

@@ -26,7 +26,7 @@ from .learning_runs import run_all, weights
 from .learning_table import RunTable
 
 WITH = " + HPML"
-KAPPA, FLOOR, ACTIVE = "projection/kappa", "projection/noise_floor", "projection/active"
+KAPPA, FLOOR, ACTIVE = "projection/kappa", "projection/noise_floor", "projection/projected"
 
 
 class Options(RunOptions):

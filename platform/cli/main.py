@@ -57,6 +57,8 @@ compare those with the heuristics of the field.
 
 [green]fairlead compare --help[/green] ... policies and heuristics on the same seeds
 
+[green]fairlead diagnose --help[/green] ... which agent fails first, and whom it takes along
+
 [green]fairlead diagnose BUNDLE[/green] ... which agent failed first, and whom it took along
 
 [green]fairlead validate cloud[/green] ... check the simulator against published figures

@@ -127,6 +127,7 @@ def train(
         checkpoint=resume_from,
         force=force,
         as_json=as_json,
+        wants_guidance=guidance == "dgpg",
     )
 
 
@@ -171,6 +172,7 @@ def _run(
     checkpoint: int | None,
     force: bool,
     as_json: bool,
+    wants_guidance: bool = False,
 ) -> None:
     from .. import training
     from ..train_config import load_config
@@ -184,6 +186,11 @@ def _run(
             outcome = training.resume(root, config=config, checkpoint=checkpoint, watch=watch)
     else:
         config = load_config(domain, scenario, file=file, overrides=overrides)
+        if wants_guidance and not config.learner.guided:
+            raise UserError(
+                "--guidance dgpg, but learner.guidance.alpha is fixed at 0 by the file or an "
+                "override; leave that out or give --guidance none"
+            )
         root = out or _default_out(config)
         with watching(f"{domain}/{scenario}") as watch:
             outcome = training.start(config, root, force=force, watch=watch)
