@@ -71,7 +71,8 @@ class TrustRegionSettings(Settings):
         None,
         "bound on the joint KL of all agents' decisions of one epoch. The compound ratio's "
         "variance is then about exp(2 total_kl) if the agents' steps are independent; if they fit "
-        "the same noise it is much larger, and only the clamp helps. Unset: no bound",
+        "the same noise it is much larger, and only the clamp helps. Applies to the part of a step "
+        "that follows the sampled return (1 - alpha). Unset: no bound",
         unit="nats",
         usual="0.1 ... 2",
         ge=0.0,

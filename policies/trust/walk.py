@@ -249,7 +249,7 @@ class Walk:
             "trust/backtracks": means["backtracks"],
             "trust/cg_residual": means["residual"],
             "trust/cg_iterations": means["iterations"],
-            "trust/moved": float((self._moves > 0.0).sum()),
+            "trust/moved": float((record["fraction"] > 0.0).sum()),
             "trust/nonfinite": float((~self._finite).sum()),
             "trust/budget_max": float(budgets.max(initial=0.0)),
             "trust/gini": _gini(budgets),
