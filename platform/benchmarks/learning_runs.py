@@ -209,6 +209,9 @@ class _Timed:
     def policy(self) -> PolicyArrays:
         return self._learner.policy()
 
+    def groups(self) -> tuple[tuple[str, ...], dict[str, Doubles]]:
+        return self._learner.groups()
+
     def state(self) -> tuple[dict[str, Any], dict[str, object]]:
         return self._learner.state()
 

@@ -77,7 +77,8 @@ def run(options: Options, progress: Report) -> list[Row]:
     wanted: list[Assignment] = []
     for agents in options.agents:
         scenario = heterogeneous(options, agents)
-        wanted += assignments(options, variants(options, options.kl), scenario)
+        start = Variant("untrained", {} if options.guided else PLAIN, "untrained")
+        wanted += assignments(options, [start, *variants(options, options.kl)], scenario)
         if options.long_updates:
             wanted += assignments(longer, variants(options, options.long_kl, LONG), scenario)
     table = run_all(options, wanted, progress)
@@ -102,10 +103,10 @@ def run(options: Options, progress: Report) -> list[Row]:
 
 
 def variants(options: Options, kl: float, suffix: str = "") -> list[Variant]:
-    """Every method with and without the clamp, and the policy that all of them start from."""
+    """Every method with and without the clamp."""
     base: Mapping[str, Any] = {} if options.guided else PLAIN
     region = {"kl": kl, "guided_kl": kl}
-    found = [Variant("untrained", base, "untrained")]
+    found: list[Variant] = []
     for name in options.methods:
         for clip in (False, True):
             knobs = {**base, "algorithm": name, "clip_factor": clip, "trust_region": region}
