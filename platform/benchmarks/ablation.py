@@ -53,8 +53,11 @@ class Options(RunOptions):
 
     agents: tuple[int, ...] = knob((50,), "numbers of dispatchers")
     seeds: int = knob(5, "training runs of every variant, with seeds in common", ge=2)
-    iterations: int = knob(20, "updates of every run", usual="20 ... 200", ge=1)
-    every: int = knob(2, "updates between evaluations in between (0: none)", ge=0)
+    iterations: int = knob(12, "updates of every run", usual="10 ... 200", ge=1)
+    episodes: int = knob(1, "episodes per update", usual="1 ... 16", ge=1)
+    evaluation: int = knob(10, "episodes of the final evaluation", usual="10 ... 100", ge=2)
+    every: int = knob(3, "updates between evaluations in between (0: none)", ge=0)
+    probes: int = knob(2, "episodes of an evaluation in between", usual="2 ... 20", ge=1)
     variants: tuple[str, ...] = knob(
         tuple(variant.name for variant in VARIANTS), "which rows of the matrix"
     )
