@@ -272,7 +272,7 @@ def test_the_ratio_is_followed_from_many_agents_on():
 
 def test_a_run_that_fails_shows_why():
     broken = Problem.model_construct(**(SMALL.model_dump() | {"actions": 0}))
-    with pytest.raises(RuntimeError, match=r"update worker failed[\s\S]*actions"):
+    with pytest.raises(RuntimeError, match=r"update worker ended with status 1 [\s\S]*actions"):
         update_runs.measure((broken, Case("hatrpo", 2)))
 
 

@@ -174,7 +174,9 @@ def measure(*works: tuple[Problem, Case]) -> list[Result]:
     ]
     done = _call([sys.executable, "-m", WORKER, *lines])
     if done.returncode:
-        raise RuntimeError(f"update worker failed ({works}): {done.stderr[-2000:]}")
+        raise RuntimeError(
+            f"update worker ended with status {done.returncode} ({works}): {done.stderr[-2000:]}"
+        )
     return [Result.model_validate_json(line) for line in done.stdout.splitlines()]
 
 
