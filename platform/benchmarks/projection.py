@@ -5,6 +5,7 @@ joint update field has a part that no potential explains; HPML measures it (kapp
 its noise floor and leaves it out of the update. Compared are the common return, which no agent
 alone is trained for, and stability: the spread over seeds and the largest drop from the best policy
 that a run had. In a pure team game (``local_mix`` = 0) the trajectory must be the same to the bit.
+Do not expect much here: dispatching is a congestion game, and those are close to potential games.
 Published (arXiv 2605.18809): better stability and normalised return, without a number that could be
 compared.
 """
@@ -33,6 +34,11 @@ class Options(RunOptions):
     """What to compare."""
 
     methods: tuple[str, ...] = knob(("mappo", "hatrpo-w"), "learners, each with and without HPML")
+    iterations: int = knob(20, "updates of every run", usual="10 ... 200", ge=1)
+    episodes: int = knob(1, "episodes per update", usual="1 ... 16", ge=1)
+    evaluation: int = knob(10, "episodes of the final evaluation", usual="10 ... 100", ge=2)
+    every: int = knob(4, "updates between evaluations in between (0: none)", ge=0)
+    probes: int = knob(3, "episodes of an evaluation in between", usual="2 ... 20", ge=1)
     mix: float = knob(
         0.5, "m of the general-sum game: share of the own jobs in a reward", gt=0, le=1
     )
