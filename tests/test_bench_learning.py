@@ -209,6 +209,22 @@ def test_processes_give_the_runs_of_one_process():
             assert np.array_equal(getattr(ours, name), getattr(theirs, name))
 
 
+def test_knobs_are_chosen_on_other_episodes_than_benches_report(monkeypatch):
+    seen: list[int] = []
+
+    def evaluated(executor, entrants, seeds):
+        seen.append(seeds[0])
+        raise KeyError
+
+    monkeypatch.setattr(learning_runs, "evaluate", evaluated)
+    for first in (0, 1000):
+        options = RunOptions.model_validate({**TINY, "first_seed": first})
+        start = Variant("untrained", PLAIN, "untrained")
+        with pytest.raises(KeyError):
+            learning_runs.play(assignments(options, [start], heterogeneous(options, 4))[0])
+    assert seen == [500_000, 1_000_000]
+
+
 # -- what is said about a table ---------------------------------------------------------------
 
 

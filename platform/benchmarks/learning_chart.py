@@ -58,10 +58,9 @@ def draw_trust_region(
                 values = table.figure(name + long, agents, "factor/variance").mean(axis=0)
                 right.plot(_updates(values), values, "o" + dash, color=colour, linewidth=1.5)
             right.set_yscale("log")
-            title = "Variance of the weighted advantage" + long
-            right.set_title(title, loc="left", color=palette.ink)
+            right.set_title("Variance of the weighted advantage", loc="left", color=palette.ink)
             right.xaxis.set_major_locator(MaxNLocator(6, integer=True))
-            decorate(right, palette, x="updates (dashed: not clipped)", y="")
+            decorate(right, palette, x=f"updates{long} (dashed: not clipped)", y="")
 
     write_picture(path, draw, (13.0, 3.6 * len(table.agents)))
 

@@ -39,6 +39,8 @@ from .learning_table import Ledger, Run, RunTable
 
 EVALUATION = 1_000_000
 """First seed of the final evaluation."""
+REHEARSAL, FIRST_SEED = 500_000, 1000
+"""Runs with seeds below 1,000, on which knobs are chosen, are evaluated on seeds of their own."""
 PROBES = 2_000_000
 """First seed of the episodes played in between."""
 KEPT = ("policy/", "trust/", "factor/", "projection/", "guidance/alpha", "rollout/", "critic/")
@@ -96,12 +98,12 @@ def play(assignment: Assignment) -> Run:
     with InlineExecutor(config.factory()) as executor:
         if assignment.kind == "rule":
             entrant = Entrant(assignment.variant, Heuristic(assignment.variant), "heuristic")
-            final = _returns(executor, entrant, EVALUATION, assignment.evaluation)
+            final = _returns(executor, entrant, _first(assignment), assignment.evaluation)
             return Run.played(assignment.variant, assignment.agents, assignment.seed, final)
         learner = _Timed(make_learner(executor.spec, config.learner, seed=config.seed))
         loop = _loop(config, executor, learner)
         if assignment.kind == "untrained":
-            final = _returns(executor, _policy(loop), EVALUATION, assignment.evaluation)
+            final = _returns(executor, _policy(loop), _first(assignment), assignment.evaluation)
             return Run.played(assignment.variant, assignment.agents, assignment.seed, final)
         return _train(assignment, config, executor, loop, learner)
 
@@ -165,7 +167,7 @@ def _train(
         rows.append(figures)
         if assignment.every and (number % assignment.every == 0 or number == config.iterations):
             probe()
-    final = _returns(executor, _policy(loop), EVALUATION, assignment.evaluation)
+    final = _returns(executor, _policy(loop), _first(assignment), assignment.evaluation)
     kept = sorted({name for row in rows for name in row if name.startswith(KEPT)})
     return Run(
         variant=assignment.variant,
@@ -184,6 +186,10 @@ def _train(
 def _returns(executor: InlineExecutor, entrant: Entrant, first: int, episodes: int) -> Doubles:
     """Returns of one controller on fixed seeds, ``[episodes]``."""
     return evaluate(executor, [entrant], evaluation_seeds(episodes, first)).values(entrant.name)
+
+
+def _first(assignment: Assignment) -> int:
+    return EVALUATION if assignment.seed >= FIRST_SEED else REHEARSAL
 
 
 def _policy(loop: Loop) -> Entrant:
