@@ -110,7 +110,8 @@ class TrainConfig(Settings):
     def title(self) -> str:
         """Short name of what is learned, for tables: ``dgpg-mappo-dispatch``."""
         guided = "dgpg-" if self.learner.guided else ""
-        return f"{guided}{self.learner.algorithm}-{self.factory().scenario}"
+        projected = "hpml-" if self.learner.projection.method == "hpml" else ""
+        return f"{guided}{projected}{self.learner.algorithm}-{self.factory().scenario}"
 
     def guidance(self) -> Guidance | None:
         """What roll-outs have to record for this learner; ``None`` for a plain one."""
