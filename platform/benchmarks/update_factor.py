@@ -130,7 +130,7 @@ def _table(curve: Curve, name: str) -> list[Row]:
                 Row.info(f"{after}, largest ratio, log10", largest, "1"),
                 Row.info(f"{after}, effective samples", share, "of all"),
             ]
-            if math.isfinite(used) and used != share:
+            if math.isfinite(used) and not math.isclose(used, share, rel_tol=1e-9):
                 rows.append(Row.info(f"{after}, effective samples as used", used, "of all"))
     return rows
 
