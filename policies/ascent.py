@@ -23,6 +23,9 @@ PIECE = 16_384
 """Decisions that a CPU works on at once: activations of more do not stay in its caches, and the
 memory allocator returns and faults in pages of larger ones again and again."""
 
+GUIDED_SWEEPS = 4
+"""Trust-region passes over all groups while there is guidance, where none are asked for."""
+
 SMALLEST = 64
 """Decisions that every parameter group gets at least."""
 
@@ -61,6 +64,14 @@ class Ascent:
     def sizes(self) -> Doubles:
         """Deciding members of each group per epoch, ``[G]``."""
         return self.decisions.count / max(1, self.decisions.epochs)
+
+    @property
+    def sweeps(self) -> int:
+        """Passes of a trust-region learner over all groups."""
+        chosen = self.config.trust_region.sweeps
+        if chosen is not None:
+            return chosen
+        return 1 if self.ppo.blend is None else GUIDED_SWEEPS
 
     def order(self) -> Ints:
         """The groups in the order in which they move."""

@@ -110,10 +110,11 @@ class TrustRegionSettings(Settings):
         ge=0.0,
         lt=1.0,
     )
-    sweeps: int = knob(
-        1,
+    sweeps: int | None = knob(
+        None,
         "passes over all groups per roll-out, each with new gradients; the KL from the roll-out's "
-        "policy stays within the budget. 1 is the published method",
+        "policy stays within the budget. 1 is the published method. Unset: 1, and 4 while there is "
+        "guidance, since the groups of a block answer what the others did before",
         usual="1 ... 10",
         ge=1,
         le=100,

@@ -105,7 +105,7 @@ def run(options: Options, progress: Report) -> list[Row]:
 def variants(options: Options, kl: float, suffix: str = "") -> list[Variant]:
     """Every method with and without the clamp."""
     base: Mapping[str, Any] = {} if options.guided else PLAIN
-    region = {"kl": kl, "guided_kl": kl}
+    region = {"kl": kl, "guided_kl": kl, "sweeps": 1}
     found: list[Variant] = []
     for name in options.methods:
         for clip in (False, True):

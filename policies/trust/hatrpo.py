@@ -14,7 +14,7 @@ from .walk import Walk
 def hatrpo(ascent: Ascent, names: tuple[str, ...]) -> dict[str, float]:
     """One update of all groups in place; returns statistics."""
     walk = Walk(ascent, names)
-    sweeps = ascent.config.trust_region.sweeps
+    sweeps = ascent.sweeps
     for sweep in range(1, sweeps + 1):
         blocks = ascent.blocks(ascent.order())
         for position, members in enumerate(blocks, 1):

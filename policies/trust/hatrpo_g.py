@@ -36,8 +36,8 @@ def hatrpo_g(ascent: Ascent, names: tuple[str, ...], improvement: RunningK) -> d
     # Where k is noise, nobody is better than the others and the trial budget is the equal share.
     trial = (1.0 + improvement.reliability * (settings.budget.trial - 1.0)) * walk.even
     evaluations = grown = 0
-    for sweep in range(1, settings.sweeps + 1):
-        part = sweep / settings.sweeps
+    for sweep in range(1, ascent.sweeps + 1):
+        part = sweep / ascent.sweeps
         queue = LazyQueue(np.where(walk.sizes > 0.0, known, -np.inf), fresh=sweep == 1)
         left = walk.total * part - float((walk.sizes * walk.used).sum())
         while len(queue) and left > 0.0:

@@ -36,17 +36,17 @@ def hatrpo_w(ascent: Ascent, names: tuple[str, ...], improvement: RunningK) -> d
         high=settings.budget.cap * walk.even,
         weight=settings.budget.weight,
     )
-    for sweep in range(1, settings.sweeps + 1):
+    for sweep in range(1, ascent.sweeps + 1):
         order = ascent.order()
         if ascent.config.order == "greedy":
             order = np.argsort(-improvement.value, kind="stable")
         blocks = ascent.blocks(order)
-        budgets = plan * (sweep / settings.sweeps)
+        budgets = plan * (sweep / ascent.sweeps)
         for position, members in enumerate(blocks, 1):
-            last = sweep == settings.sweeps and position == len(blocks)
+            last = sweep == ascent.sweeps and position == len(blocks)
             if settings.budget.redistribute:
                 rest = np.concatenate(blocks[position - 1 :])
-                budgets[rest] = _with_leftover(walk, plan * (sweep / settings.sweeps), rest)
+                budgets[rest] = _with_leftover(walk, plan * (sweep / ascent.sweeps), rest)
             walk.step(members, budgets[members], last=last)
     equal = float(joint_gain(improvement.value, walk.even, size=walk.sizes))
     chosen = float(joint_gain(improvement.value, plan, size=walk.sizes))

@@ -50,7 +50,7 @@ class Walk:
         )
         blend = ascent.ppo.blend
         joint = blend.joint if blend is not None else None
-        many = min(ascent.config.blocks, ascent.groups) > 1 or self._settings.sweeps > 1
+        many = min(ascent.config.blocks, ascent.groups) > 1 or ascent.sweeps > 1
         # Where the samples are all there is, the line search has seen what the ratio needs.
         self._whole = int(ascent.decisions.count.max(initial=0)) <= ascent.per_group
         self._compound = (
