@@ -57,7 +57,11 @@ class ActorCritic:
         self._groups: dict[str, Doubles] = {}
         self.guidance = DescentGuidance(self.actor, config)
         self.projection = ProjectionStage(self.actor, config)
-        self.improvement = RunningK(self.actor.groups, memory=config.trust_region.budget.memory)
+        self.improvement = RunningK(
+            self.actor.groups,
+            memory=config.trust_region.budget.memory,
+            shrink=config.trust_region.budget.split_half,
+        )
 
     def update(self, rollout: Rollout) -> dict[str, float]:
         """One update; see ``Learner``.

@@ -42,7 +42,8 @@ class BudgetSettings(Settings):
     split_half: bool = knob(
         True,
         "estimate k = g' H^-1 g from two halves of the roll-out, so that noise does not buy "
-        "budget; off: the plain estimate, biased up by noise",
+        "budget, and count differences as far as they are reliable; off: the plain estimate, "
+        "biased up by noise",
     )
     memory: float = knob(
         0.5,

@@ -138,11 +138,14 @@ class RunningK:
     random budgets would do worse than equal ones, because gain grows with the square root.
     """
 
-    def __init__(self, groups: int, memory: float) -> None:
-        """``memory`` in [0, 1) is the weight of the past; 0 keeps only the newest measurement."""
+    def __init__(self, groups: int, memory: float, *, shrink: bool = True) -> None:
+        """``memory`` in [0, 1) is the weight of the past; 0 keeps only the newest measurement.
+
+        Without ``shrink`` differences count in full, reliable or not.
+        """
         if not 0.0 <= memory < 1.0:
             raise ValueError(f"memory = {memory}: choose a value in [0, 1)")
-        self.memory = memory
+        self.memory, self.shrink = memory, shrink
         self.moment: Doubles = np.zeros(groups)
         self.weight: Doubles = np.zeros(groups)
         self.noise = 0.0
@@ -178,7 +181,7 @@ class RunningK:
     @property
     def reliability(self) -> float:
         """Share r of the variance between groups that is not noise, in [0, 1]."""
-        if self.seen <= 0.0 or self.noise <= 0.0:
+        if not self.shrink or self.seen <= 0.0 or self.noise <= 0.0:
             return 1.0
         between = float(np.var(self.mean))
         # Variance of one measurement, and of a mean with these weights.
