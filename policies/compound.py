@@ -77,7 +77,7 @@ class Compound:
 
         ``seen`` are all their decisions with log-probabilities before and after.
         """
-        if last and self._joint is None:
+        if last:
             return
         before = self._change(groups) if self.moved else 0.0
         if not self._reported:
