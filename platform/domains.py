@@ -10,7 +10,9 @@ from pydantic import BaseModel
 
 from ..models.interface import AnalyticalModel
 from ..policies.interface import Controller
-from ..simulators.interface import Simulator
+from ..simulators.interface import Simulator, Spec
+from .decision.settings import SlotSettings
+from .decision.types import Live
 
 
 def unbounded(_: BaseModel) -> float | None:
@@ -34,6 +36,8 @@ class Domain:
             return), whatever the policy; ``None`` for scenarios without one.
         tuned: scenario name to the training knobs that differ from the general defaults there,
             nested as in ``TrainConfig``; files and overrides win over them.
+        live: builds what the controller daemon must know of the domain, from a bundle's spec, its
+            scenario's settings and the slot's knobs; ``None``: the domain cannot be served yet.
     """
 
     name: str
@@ -44,3 +48,4 @@ class Domain:
     references: tuple[str, ...]
     bound: Callable[[BaseModel], float | None] = unbounded
     tuned: Mapping[str, Mapping[str, Any]] = field(default_factory=dict[str, Mapping[str, Any]])
+    live: Callable[[Spec, Mapping[str, Any], SlotSettings], Live] | None = None

@@ -28,6 +28,12 @@ COMMANDS = (
     "compare",
     "diagnose",
     "bundle",
+    "serve",
+    "registry",
+    "replay",
+    "drive",
+    "extender",
+    "ops",
     "validate",
     "scenario",
     "bench",
@@ -35,7 +41,7 @@ COMMANDS = (
 )
 """Modules with a ``register`` function, in the order in which help shows them."""
 
-EXTRAS = ("train", "serve", "dev")
+EXTRAS = ("train", "serve", "sign", "dash", "dev")
 """Extras to suggest for a missing package, best first."""
 
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")

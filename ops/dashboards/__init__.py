@@ -1,0 +1,1 @@
+"""Builds the Grafana dashboards; their JSON lies beside."""

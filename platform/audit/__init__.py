@@ -1,0 +1,1 @@
+"""The append-only record of every decision, its replay, and the state that survives a restart."""

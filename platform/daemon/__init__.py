@@ -1,0 +1,1 @@
+"""The live controller daemon: a thin shell around the decision core."""

@@ -1,0 +1,1 @@
+"""A simulator in closed loop with the daemon, over the wire, with faults."""

@@ -1,0 +1,1 @@
+"""The cloud domain as a Kubernetes scheduler extender."""

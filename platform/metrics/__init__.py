@@ -1,0 +1,1 @@
+"""Instruments behind the contract of metrics."""

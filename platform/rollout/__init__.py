@@ -1,0 +1,1 @@
+"""Bundles in service: registry, verification, swap, shadow, canary, rollback."""

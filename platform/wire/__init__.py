@@ -1,0 +1,1 @@
+"""How observations and decisions travel: Open Inference Protocol and raw frames."""
