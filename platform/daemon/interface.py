@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from ...simulators.interface import Floats
 from ..decision.types import Clock, Decision, Request, Runtime, State
 
 
@@ -20,6 +21,10 @@ class Meter(Protocol):
     def observe(
         self, metric: str, value: float, /, exemplar: str | None = None, **labels: str
     ) -> None: ...
+
+    def observe_many(self, metric: str, values: Floats, /, **labels: str) -> None:
+        """Observe every value of an array at once, NaNs left out; for figures of all agents."""
+        ...
 
     def set(self, metric: str, value: float, /, **labels: str) -> None: ...
 
