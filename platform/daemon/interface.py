@@ -54,6 +54,8 @@ class Entry:
         role: ``champion`` or ``canary``.
         principal: who asked, as authenticated (``local``, token name, certificate subject).
         probe: a self-test, not a real decision: neither audited nor shown nor counted.
+        previous: digest of ``runtime.previous`` then (empty: none), which replays ask if it was
+            asked.
     """
 
     id: str
@@ -65,6 +67,7 @@ class Entry:
     role: str = "champion"
     principal: str = "local"
     probe: bool = False
+    previous: str = ""
 
 
 class Recorder(Protocol):
