@@ -2,7 +2,7 @@
 
 ::
 
-    manifest.json         what it is for, how it was trained, digests of every file
+    manifest.json         what it is for, how it was trained, what it saw, digests of every file
     weights.safetensors   tensors (first axis = parameter group) and each agent's group
     golden.safetensors    observations, generator seeds, and the decisions on them
     model.onnx            the same policy for other runtimes
@@ -19,7 +19,7 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,9 +32,11 @@ from ..policies.interface import PolicyArrays
 from ..simulators.interface import Choice, Feature, Spec
 from .files import UserError, make_folder, write_atomic
 from .golden import check_golden, make_golden
+from .observed import check_observed, observed_of
 from .tasks import DomainFactory, Episode, Trained
 
-FORMAT = 1
+FORMAT = 2
+"""2 added ``observed``: quantiles of what the policy saw (:mod:`.observed`)."""
 MANIFEST, WEIGHTS, GOLDEN, ONNX = (
     "manifest.json",
     "weights.safetensors",
@@ -45,8 +47,20 @@ _MEMBER = "member"
 _OBSERVED = ("agent_features", "candidate_features", "critic_features")
 
 
+Flaw = Literal["digest", "schema", "parity"]
+
+
 class BundleError(UserError):
-    """A bundle that must not be used; names the file and what is wrong with it."""
+    """A bundle that must not be used; names the file and what is wrong with it.
+
+    Attributes:
+        flaw: ``digest`` (missing, damaged or changed), ``schema`` (not what this version reads, or
+            contents that make no policy), ``parity`` (does not decide as it did).
+    """
+
+    def __init__(self, message: str, flaw: Flaw = "schema"):
+        super().__init__(message)
+        self.flaw: Flaw = flaw
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +84,16 @@ class Bundle:
     @property
     def name(self) -> str:
         return str(self.manifest["name"])
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 over the manifest, which holds those of all other files; names the bundle."""
+        return str(self.manifest["digest"])
+
+    @property
+    def observed(self) -> Mapping[str, Any]:
+        """Quantiles of the training observations, see :mod:`.observed`."""
+        return cast("Mapping[str, Any]", self.manifest["observed"])
 
     @property
     def stochastic(self) -> bool:
@@ -117,7 +141,7 @@ def save_bundle(folder: Path, contents: Contents, *, episode: Episode, epochs: i
     Observations from the first ``epochs`` of the recorded ``episode`` become the golden ones.
 
     Raises:
-        BundleError: weights that are not finite.
+        BundleError: weights or recorded observations that are not finite.
         UserError: the folder cannot be written.
     """
     # The exporter needs onnx, which loading must not.
@@ -132,6 +156,10 @@ def save_bundle(folder: Path, contents: Contents, *, episode: Episode, epochs: i
         GOLDEN: save_tensors(make_golden(actor, episode, epochs=epochs)),
         ONNX: policy_graph(spec, arrays),
     }
+    try:
+        observed = observed_of(episode, epochs=epochs)
+    except ValueError as error:
+        raise BundleError(f"the episode to save: {error}") from error
     noise = " + Gumbel noise" if contents.stochastic else ""
     manifest: dict[str, Any] = {
         "format": FORMAT,
@@ -147,6 +175,7 @@ def save_bundle(folder: Path, contents: Contents, *, episode: Episode, epochs: i
             "rule": f"argmax over legal candidates of score{noise}",
         },
         "parameters": int(sum(array.size for array in arrays.tensors.values())),
+        "observed": observed,
         "provenance": dict(contents.provenance),
         "digests": {key: _digest(data) for key, data in files.items()},
     }
@@ -163,17 +192,22 @@ def load_bundle(folder: Path | str) -> Bundle:
     """
     path = Path(folder)
     manifest = _read_manifest(path)
-    digests = cast("dict[str, str]", manifest["digests"])
-    files = {name: _read(path / name, digests.get(name)) for name in (WEIGHTS, GOLDEN)}
-    for name in digests.keys() - files.keys():
-        _read(path / name, digests[name])
+    digests = _digests(path, manifest)
+    files = {name: _read(path / name, digest) for name, digest in digests.items()}
     try:
         weights = load_tensors(files[WEIGHTS])
         golden = load_tensors(files[GOLDEN])
         member = weights.pop(_MEMBER)
         spec = spec_from_json(manifest["domain"], manifest["scenario"]["name"], manifest["spec"])
+        wrong = check_observed(manifest["observed"], spec)
+        if not isinstance(manifest["action"]["stochastic"], bool) or not manifest["name"]:
+            wrong = "action.stochastic must be true or false, and name must not be empty"
+        if member.dtype.kind not in "iu":
+            wrong = f"{_MEMBER} must hold whole numbers, not {member.dtype}"
     except (SafetensorError, KeyError, TypeError, ValueError) as error:
         raise BundleError(f"{path} is not a bundle of format {FORMAT}: {error!r}") from error
+    if wrong:
+        raise BundleError(f"{path / MANIFEST}: {wrong}")
     bundle = Bundle(path, manifest, spec, PolicyArrays(weights, member), golden)
     _refuse_non_finite(bundle.arrays, str(path / WEIGHTS))
     try:
@@ -183,7 +217,8 @@ def load_bundle(folder: Path | str) -> Bundle:
     differences = check_golden(actor, golden, spec)
     if differences:
         raise BundleError(
-            f"{path} does not decide as it did when it was saved: {'; '.join(differences)}"
+            f"{path} does not decide as it did when it was saved: {'; '.join(differences)}",
+            "parity",
         )
     return bundle
 
@@ -243,24 +278,36 @@ def _read_manifest(path: Path) -> dict[str, Any]:
     try:
         manifest = json.loads(_read(file, None))
     except ValueError as error:
-        raise BundleError(f"{file} is damaged: {error}") from error
+        raise BundleError(f"{file} is damaged: {error}", "digest") from error
     if not isinstance(manifest, dict) or "format" not in manifest:
         raise BundleError(f"{file} is not the manifest of a bundle")
     found = cast("dict[str, Any]", manifest)
     if found["format"] != FORMAT:
-        raise BundleError(f"{file} has format {found['format']}; this version reads {FORMAT}")
+        raise BundleError(
+            f"{file} has format {found['format']}; this version reads {FORMAT}; save the "
+            "policy again with it"
+        )
     if found.get("digest") != _seal(found):
-        raise BundleError(f"{file} is damaged: it was changed after it was written")
+        raise BundleError(f"{file} is damaged: it was changed after it was written", "digest")
     return found
+
+
+def _digests(path: Path, manifest: Mapping[str, Any]) -> dict[str, str]:
+    """Digest of every file. No other name is read: a manifest must not point out of its folder."""
+    found: Any = manifest.get("digests")
+    names = (WEIGHTS, GOLDEN, ONNX)
+    if not isinstance(found, Mapping) or set(cast("Mapping[str, Any]", found)) != set(names):
+        raise BundleError(f"{path / MANIFEST}: digests must be those of {', '.join(names)}")
+    return {name: str(found[name]) for name in names}
 
 
 def _read(file: Path, digest: str | None) -> bytes:
     try:
         data = file.read_bytes()
     except OSError as error:
-        raise BundleError(f"cannot read {file}: {error.strerror}") from error
+        raise BundleError(f"cannot read {file}: {error.strerror}", "digest") from error
     if digest is not None and _digest(data) != digest:
-        raise BundleError(f"{file} is damaged: its SHA-256 is not the one in {MANIFEST}")
+        raise BundleError(f"{file} is damaged: its SHA-256 is not the one in {MANIFEST}", "digest")
     return data
 
 

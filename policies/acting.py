@@ -7,6 +7,8 @@ state the actions are the same bit for bit.
 
 from __future__ import annotations
 
+from copy import copy
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -58,6 +60,20 @@ class PolicyActor:
         self._groups = int(self._tensors["score.weight"].shape[0])
         width = self._tensors["agent.weight"].shape[1]
         self._context = width > len(spec.agent_features)
+
+    def of(self, agents: Ints | None) -> PolicyActor:
+        """The same policy for observations whose rows are these agents ``[n]``; a cheap view.
+
+        ``None``: all agents, in order.
+
+        Raises:
+            IndexError: an agent that the policy does not know.
+        """
+        if agents is None:
+            return self
+        view = copy(self)
+        view._member = self._member[agents]
+        return view
 
     def act(self, observation: Observation, rng: np.random.Generator) -> Ints:
         """One legal action per agent ``[A]``; hold for inactive agents.

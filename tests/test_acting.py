@@ -140,3 +140,18 @@ def test_acting_and_configuration_need_no_torch():
         "assert 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+@pytest.mark.parametrize("sharing", ["all", "group", "none"])
+def test_a_view_of_some_agents_scores_them_as_the_whole_does(sharing):
+    simulator, seen = observation(agents=26)
+    actor = PolicyActor(simulator.spec, shaken(learner_on(simulator, sharing=sharing)), name="p")
+    some = np.array([17, 3, 4, 25, 0])
+    part = dataclasses.replace(
+        seen,
+        **{n: getattr(seen, n)[some] for n in ("agent", "candidates", "mask", "active", "target")},
+    )
+    np.testing.assert_allclose(actor.of(some).scores(part), actor.scores(seen)[some], atol=1e-6)
+    assert actor.of(None) is actor
+    with pytest.raises(IndexError):
+        actor.of(np.array([26]))

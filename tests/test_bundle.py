@@ -220,3 +220,60 @@ def test_loading_needs_neither_torch_nor_onnx(one):
     )
     seen = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=True)
     assert seen.stdout.strip() == "[]"
+
+
+def test_observed_quantiles_are_those_of_the_episode(saved, stage):
+    _, result, bundle = saved
+    episode, epochs = result.episode, result.epochs
+    agent = episode.agent[:epochs].reshape(-1, 2)
+    part = bundle.observed["agent"]
+    np.testing.assert_array_equal(part["low"], agent.min(axis=0))
+    np.testing.assert_array_equal(part["high"], agent.max(axis=0))
+    assert np.shape(part["edges"]) == (2, 11)
+    below = [(agent[:, 0] <= edge).mean() for edge in part["edges"][0]]
+    assert all(share >= (i + 1) / 12 - 1e-9 for i, share in enumerate(below))
+    # Only what could be chosen counts: not hold, not the masked, not those of idle agents.
+    rows = [
+        episode.candidates[t, a, k]
+        for t in range(epochs)
+        for a in np.flatnonzero(episode.active[t])
+        for k in np.flatnonzero(episode.mask[t, a])
+        if k != 0
+    ]
+    part = bundle.observed["candidate"]
+    np.testing.assert_array_equal(part["low"], np.min(rows, axis=0))
+    np.testing.assert_array_equal(part["high"], np.max(rows, axis=0))
+    np.testing.assert_allclose(np.array(part["edges"])[:, 5], np.median(rows, axis=0), rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda o: o.pop("agent"), "observed.agent is not quantiles"),
+        (lambda o: o["agent"]["low"].pop(), "observed.agent is about 2 features"),
+        (lambda o: o["candidate"]["edges"][0].pop(), "observed.candidate is not quantiles"),
+        (lambda o: o["candidate"]["edges"][0].__setitem__(0, 1e9), "not in order"),
+        (lambda o: o["agent"]["high"].__setitem__(0, None), "not finite"),
+    ],
+)
+def test_observed_that_makes_no_sense_is_refused(one, change, message):
+    from fairlead.platform import bundle as module
+
+    manifest = json.loads((one / MANIFEST).read_text())
+    change(manifest["observed"])
+    manifest["digest"] = module._seal(manifest)
+    (one / MANIFEST).write_text(json.dumps(manifest))
+    with pytest.raises(BundleError, match=message):
+        load_bundle(one)
+
+
+def test_nothing_but_its_own_files_is_read(one):
+    from fairlead.platform import bundle as module
+
+    manifest = json.loads((one / MANIFEST).read_text())
+    manifest["digests"]["../../../etc/passwd"] = "0" * 64
+    manifest["digest"] = module._seal(manifest)
+    (one / MANIFEST).write_text(json.dumps(manifest))
+    with pytest.raises(BundleError, match=r"digests must be those of") as caught:
+        load_bundle(one)
+    assert caught.value.flaw == "schema"
