@@ -84,7 +84,7 @@ class Request:
         client, episode, seq: identity; ``seq`` must increase within (client, episode). A repeated
             seq is answered by the service from its memory, not decided again. -1: unordered.
         observed: wall clock of the observation, s since 1970; ``None``: just now.
-        received: monotonic clock of its receipt.
+        received: monotonic clock of its receipt; 0: just now.
         deadline: seconds from receipt within which an answer is of use; ``None``: the slot's own.
         seed: of the policy's sampling; ``None``: derived from client, episode and seq.
         greedy: take the best score instead of sampling; ``None``: as the bundle says.
@@ -158,7 +158,8 @@ class Live(Protocol):
     """What the controller must know of a domain beyond a bundle; built for one spec.
 
     All parts read the decentralised part of the observation only, are deterministic given their
-    arguments, and accept any subset of agents (``agents`` as in :class:`Request`).
+    arguments, and accept any subset of agents (``agents`` as in :class:`Request`). ``last`` is
+    ``State.last``: of all A agents, so that the rows' own are ``last[agents]``.
     """
 
     @property
@@ -274,7 +275,8 @@ class State:
             gets control back after ``simplex.clean_ticks`` of them.
         latched: the Simplex switch holds the baseline until enough clean ticks have passed.
         forced: an operator asked for the baseline.
-        last: ``[A]`` or ``[A, D]`` last executed actions of all agents, ``None`` before the first.
+        last: ``[A]`` or ``[A, D]`` last executed actions of all agents, ``None`` before the first;
+            hold (choice) or NaN (set-points) for agents that no request has been about yet.
         sequence: newest seq by ``client/episode``, bounded, oldest first.
         ticks: decisions made.
     """
@@ -310,6 +312,8 @@ class Decision:
         invalid: reasons for which agents or the whole observation were refused, with counts
             (labels of ``observations_invalid_total``).
         seconds: wall-clock of each stage of :data:`STAGES` so far; not reproducible.
+        failures: parts other than the policy that failed in this decision (``previous``,
+            ``baseline``, ``project``, ``simplex``, ``hold``, ``safe``, ``deviation``), and how.
     """
 
     actions: Actions
@@ -327,6 +331,7 @@ class Decision:
     preference: Floats | None
     invalid: Mapping[str, int]
     seconds: Mapping[str, float]
+    failures: Mapping[str, str] = field(default_factory=dict[str, str])
 
 
 class Rejected(Exception):  # noqa: N818
