@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 from pydantic import BaseModel
@@ -13,7 +14,9 @@ from ..policies.interface import Controller
 from ..simulators.cloud.batch_scenario import SwfScenario
 from ..simulators.cloud.fleet import resolve
 from ..simulators.cloud.scenario import DispatchScenario, LlmScenario, OpenbScenario
-from ..simulators.interface import Doubles, Simulator
+from ..simulators.interface import Doubles, Simulator, Spec
+from .decision.settings import SlotSettings
+from .decision.types import Live
 from .domains import Domain
 from .presets import BATCH
 
@@ -38,6 +41,7 @@ def cloud() -> Domain:
         references=("drain", "static", "improvement"),
         bound=_bound,
         tuned={"swf": BATCH},
+        live=_live,
     )
 
 
@@ -104,6 +108,12 @@ def _bound(scenario: BaseModel) -> float | None:
     from ..models.cloud.episode_bound import episode_bound
 
     return episode_bound(_dispatching(scenario)).mean_response
+
+
+def _live(spec: Spec, settings: Mapping[str, Any], slot: SlotSettings) -> Live:
+    from .cloud_live import cloud_live
+
+    return cloud_live(spec, settings, slot)
 
 
 def _dispatching(scenario: BaseModel) -> Dispatching:
