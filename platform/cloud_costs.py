@@ -141,7 +141,7 @@ class BatchCosts:
             weight /= np.maximum(seen[:, :, self._request], np.float32(SLOWDOWN_FLOOR))
         area = np.maximum(area, np.finfo(np.float32).tiny)
         shortest = area.min(axis=1, keepdims=True)
-        relief = np.where(there, weight * (shortest / area), 0.0)
+        relief = weight * (np.where(np.isfinite(shortest), shortest, 0.0) / area)
         return (weight.sum(axis=1, keepdims=True) - relief).astype(np.float32)
 
     def joint(self, observation: Observation, row: Ints, chosen: Ints) -> float:

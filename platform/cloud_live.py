@@ -112,12 +112,13 @@ class CloudLive:
         """
         priced = self._price(observation)
         cost, reference = priced.total(self._costs, actions), priced.total(self._costs, baseline)
-        floor = self._costs.floor * np.count_nonzero(observation.active)
-        allowed = self._limit * max(reference, floor)
-        if allowed <= 0.0:
-            return cost <= 0.0, 1.0 if cost <= 0.0 else -np.inf
-        margin = 1.0 - cost / allowed
-        return bool(margin >= 0.0), float(margin)
+        margin = self._margin(observation, cost, reference)
+        return margin >= 0.0, margin
+
+    def surely_recoverable(self, observation: Observation, actions: Actions) -> float:
+        """The margin of :meth:`recoverable` against a baseline that pays no more than it must."""
+        priced = self._price(observation)
+        return self._margin(observation, priced.total(self._costs, actions), priced.bound)
 
     def hold(
         self, observation: Observation, last: Actions | None, agents: Ints | None
@@ -160,6 +161,13 @@ class CloudLive:
         if self._apart:
             return np.arange(spec.agents, dtype=np.int64)
         return np.zeros(spec.agents, dtype=np.int64)
+
+    def _margin(self, observation: Observation, cost: float, reference: float) -> float:
+        floor = self._costs.floor * np.count_nonzero(observation.active)
+        allowed = self._limit * max(reference, floor)
+        if allowed <= 0.0:
+            return 1.0 if cost <= 0.0 else -np.inf
+        return 1.0 - cost / allowed
 
     def _price(self, observation: Observation) -> Priced:
         """Costs of this very observation object, computed once.

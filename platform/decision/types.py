@@ -183,6 +183,14 @@ class Live(Protocol):
         """
         ...
 
+    def surely_recoverable(self, observation: Observation, actions: Actions) -> float:
+        """A margin that :meth:`recoverable` cannot fall below, whatever the baseline would do.
+
+        At least 0: the baseline need not even be asked, which keeps it off the decision path.
+        Negative or NaN: nothing is known, ask :meth:`recoverable`.
+        """
+        ...
+
     def hold(
         self, observation: Observation, last: Actions | None, agents: Ints | None
     ) -> Actions | None:
