@@ -100,6 +100,27 @@ class AuditStopped(Exception):  # noqa: N818
 class Rollout(Protocol):
     """Who decides: champion, canary, and the shadow that only watches."""
 
+    @property
+    def champion(self) -> Runtime:
+        """The champion's runtime, whoever decides a given request."""
+        ...
+
+    def operate(self, act: str, arguments: Mapping[str, Any]) -> Mapping[str, Any]:
+        """load, promote, rollback, shadow, canary, abort; JSON-able result.
+
+        May take seconds (verification, warm-up), so the daemon calls it in a thread of its own,
+        one act at a time; ``choose`` and ``after`` go on meanwhile in the event loop's thread.
+        ``arguments["dry_run"]`` only says what would happen.
+
+        Raises:
+            UserError: what is wrong with the act, in words; nothing has changed then.
+        """
+        ...
+
+    def close(self) -> None:
+        """Stop threads; no decision is chosen any more."""
+        ...
+
     def choose(self, request: Request, ticks: int) -> tuple[Runtime, str]:
         """The runtime for this request and its role (``champion`` or ``canary``)."""
         ...
