@@ -72,6 +72,9 @@ class StateSettings(Settings):
     )
     keep: int = knob(2, "former champions kept in memory for rollback and the ladder", ge=1, le=8)
     watch: float = knob(2.0, "time between two looks at the champion alias", unit="s", gt=0)
+    history: int = knob(
+        24, "memory for each domain's latest decisions (repeats, page)", unit="MiB", ge=1, le=4096
+    )
 
 
 class SignatureSettings(Settings):
