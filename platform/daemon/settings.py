@@ -98,7 +98,9 @@ class AuditSettings(Settings):
         le=1,
     )
     segment: int = knob(256, "size at which a new segment begins", unit="MiB", ge=1)
-    keep: int = knob(16, "segments kept; older ones are deleted (0: all)", ge=0)
+    keep: int = knob(
+        16, "how many full segments' worth of records is kept; older files go (0: all)", ge=0
+    )
     fsync: float = knob(1.0, "longest time between two flushes to disk", unit="s", gt=0)
     queue: int = knob(1024, "records that may wait for the writer", ge=16)
     on_error: Literal["continue", "stop"] = knob(
