@@ -81,11 +81,7 @@ class PolicyActor:
         The generator advances by ``A * K`` draws whatever the agents' activity, so that one
         agent's activity never shifts another agent's draws.
         """
-        scores = self.scores(observation)
-        if self.stochastic:
-            scores = scores + rng.gumbel(size=scores.shape)
-        actions = np.argmax(np.where(observation.mask, scores, -np.inf), axis=1)
-        return np.where(observation.active, actions, HOLD).astype(np.int64)
+        return choose(self.scores(observation), observation, rng if self.stochastic else None)
 
     def probabilities(self, observation: Observation) -> Doubles:
         """``pi(k | observation)`` ``[A, K]``; inactive agents hold with probability 1."""
@@ -152,6 +148,16 @@ class PolicyActor:
             hidden += weights[f"hidden.{layer}.bias"][:, None]
             np.tanh(hidden, out=hidden)
         return np.matmul(hidden, weights["score.weight"]).reshape(count, batch, choices)
+
+
+def choose(scores: Floats, observation: Observation, rng: np.random.Generator | None) -> Ints:
+    """Actions ``[n]`` from ``scores`` ``[n, K]``: sampled (Gumbel maximum), or the best if no rng.
+
+    Hold for inactive agents. The generator advances by ``n * K`` draws whatever the mask.
+    """
+    noisy = scores if rng is None else scores + rng.gumbel(size=scores.shape)
+    actions = np.argmax(np.where(observation.mask, noisy, -np.inf), axis=1)
+    return np.where(observation.active, actions, HOLD).astype(np.int64)
 
 
 def _check(spec: Spec, arrays: PolicyArrays) -> int:
