@@ -1,0 +1,185 @@
+"""One kept connection to the daemon: HTTP or frames on a unix socket. Not for several threads."""
+
+from __future__ import annotations
+
+import http.client
+import socket
+import ssl
+from time import monotonic
+from typing import Protocol, cast
+from urllib.parse import urlsplit
+
+import orjson
+
+from ..wire import frames
+from ..wire.problems import MEDIA_TYPE
+
+MAX_ANSWER = 64 * 2**20
+"""Largest answer that is read, bytes."""
+
+
+class TransportError(Exception):
+    """No answer: connection refused, reset, cut or too slow.
+
+    Attributes:
+        timed_out: there is no time left to try again.
+    """
+
+    def __init__(self, message: str, *, timed_out: bool = False):
+        super().__init__(message)
+        self.timed_out = timed_out
+
+
+class Transport(Protocol):
+    """Carries one frame there and one back."""
+
+    def exchange(self, frame: bytes, *, limit: float) -> bytes:
+        """The answer, also when it is a problem (then as a frame that says so).
+
+        Args:
+            frame: the request.
+            limit: longest time without progress, s.
+
+        Raises:
+            TransportError: no answer; the connection is closed, so that no late answer can be
+                taken for that of another request.
+        """
+        ...
+
+    def close(self) -> None: ...
+
+
+def connect(
+    where: str, domain: str, *, token: str | None, context: ssl.SSLContext | None
+) -> Transport:
+    """The transport for ``http://host:port``, ``https://...`` or ``unix:/path/of/socket``.
+
+    Raises:
+        ValueError: another kind of address.
+    """
+    if where.startswith("unix:") and len(where) > 5:
+        if token is not None:
+            raise ValueError("unix sockets are guarded by file permissions, not by a token")
+        return UnixFrames(where.removeprefix("unix:"))
+    parts = urlsplit(where)
+    if parts.scheme not in {"http", "https"} or not parts.hostname:
+        raise ValueError(f"address {where!r}: expected http://host:port or unix:/path/of/socket")
+    return HttpFrames(
+        parts.hostname,
+        parts.port,
+        f"{parts.path.rstrip('/')}/v1/decide/{domain}",
+        token=token,
+        context=(context or ssl.create_default_context()) if parts.scheme == "https" else None,
+    )
+
+
+class HttpFrames:
+    """Frames as bodies of ``POST /v1/decide/{domain}`` on a kept-alive connection."""
+
+    def __init__(
+        self,
+        host: str,
+        port: int | None,
+        path: str,
+        *,
+        token: str | None,
+        context: ssl.SSLContext | None,
+    ) -> None:
+        self._path = path
+        self._headers = {"Content-Type": frames.MEDIA_TYPE, "Accept": frames.MEDIA_TYPE}
+        if token is not None:
+            self._headers["Authorization"] = f"Bearer {token}"
+        self._link: http.client.HTTPConnection = (
+            http.client.HTTPConnection(host, port)
+            if context is None
+            else http.client.HTTPSConnection(host, port, context=context)
+        )
+
+    def exchange(self, frame: bytes, *, limit: float) -> bytes:
+        link = self._link
+        link.timeout = limit
+        try:
+            # A fresh connection has no socket yet; http.client itself sets TCP_NODELAY on it.
+            held = cast("socket.socket | None", link.sock)
+            if held is not None:
+                held.settimeout(limit)
+            link.request("POST", self._path, body=frame, headers=self._headers)
+            answer = link.getresponse()
+            body = answer.read(MAX_ANSWER + 1)
+            kind = (answer.headers.get("Content-Type") or "").partition(";")[0].strip()
+            whole = answer.isclosed()
+        except TimeoutError as error:
+            self.close()
+            raise TransportError(f"no answer within {limit:.3g} s", timed_out=True) from error
+        except (OSError, http.client.HTTPException) as error:
+            self.close()
+            raise TransportError(f"{type(error).__name__}: {error}") from error
+        if not whole:
+            self.close()
+            raise TransportError(f"answer of more than {MAX_ANSWER} bytes")
+        if answer.status == 200 and kind == frames.MEDIA_TYPE:
+            return body
+        if kind == MEDIA_TYPE:
+            return frames.pack({"problem": _loaded(body)}, {})
+        self.close()
+        raise TransportError(f"HTTP {answer.status} with content type {kind!r}: not the daemon?")
+
+    def close(self) -> None:
+        self._link.close()
+
+
+class UnixFrames:
+    """Length-prefixed frames on a unix socket."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._socket: socket.socket | None = None
+
+    def exchange(self, frame: bytes, *, limit: float) -> bytes:
+        until = monotonic() + limit
+        try:
+            if self._socket is None:
+                self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+                self._socket.settimeout(limit)
+                self._socket.connect(self._path)
+            link = self._socket
+            link.settimeout(limit)
+            link.sendall(frames.LENGTH.pack(len(frame)) + frame)
+            (length,) = frames.LENGTH.unpack(_read(link, frames.LENGTH.size, until))
+            if length > MAX_ANSWER:
+                raise ConnectionError(f"answer of {length} bytes announced")
+            return bytes(_read(link, length, until))
+        except TimeoutError as error:
+            self.close()
+            raise TransportError(f"no answer within {limit:.3g} s", timed_out=True) from error
+        except OSError as error:
+            self.close()
+            raise TransportError(f"{type(error).__name__}: {error}") from error
+
+    def close(self) -> None:
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None
+
+
+def _read(link: socket.socket, count: int, until: float) -> bytearray:
+    """Exactly ``count`` bytes, before ``until``."""
+    room = bytearray(count)
+    view, at = memoryview(room), 0
+    while at < count:
+        left = until - monotonic()
+        if left <= 0:
+            raise TimeoutError
+        link.settimeout(left)
+        got = link.recv_into(view[at:])
+        if got == 0:
+            raise ConnectionError("the daemon closed the connection")
+        at += got
+    return room
+
+
+def _loaded(body: bytes) -> object:
+    try:
+        return orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise TransportError(f"a problem that is not JSON: {error}") from error
