@@ -266,12 +266,14 @@ _TRAINING = (
     _train("train_return", "gauge", "Mean return of the last iteration's episodes."),
     _train("train_evaluation_return", "gauge", "Mean return of the last evaluation."),
     _train("train_kl", "histogram", "KL divergence of an update, by agent group.", DIVERGENCES),
+    _train("train_kl_used", "gauge", "KL divergence that the last update used in all."),
     _train("train_kl_budget", "gauge", "KL divergence that an update may use in all."),
     _train(
         "train_hodge_norm",
         "gauge",
-        "Norm of a component of the update field.",
-        component=("gradient", "harmonic", "curl"),
+        "Norm of a component of the update field, as a share of the field's (no harmonic one: "
+        "parameter space has no holes).",
+        component=("gradient", "curl"),
     ),
     _train("train_clip_ratio", "gauge", "Share of samples whose ratio was clipped."),
     _train("train_guidance_weight", "gauge", "Weight of the analytical guidance."),
