@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import http.client
+import io
 import socket
 import ssl
 from time import monotonic
-from typing import Protocol, cast
+from typing import Protocol
 from urllib.parse import urlsplit
 
 import orjson
@@ -38,7 +39,7 @@ class Transport(Protocol):
 
         Args:
             frame: the request.
-            limit: longest time without progress, s.
+            limit: longest time until the whole answer is there, s.
 
         Raises:
             TransportError: no answer; the connection is closed, so that no late answer can be
@@ -94,20 +95,25 @@ class HttpFrames:
             if context is None
             else http.client.HTTPSConnection(host, port, context=context)
         )
+        self._stream: _Stream | None = None
 
     def exchange(self, frame: bytes, *, limit: float) -> bytes:
         link = self._link
-        link.timeout = limit
+        until = monotonic() + limit
         try:
-            # A fresh connection has no socket yet; http.client itself sets TCP_NODELAY on it.
-            held = cast("socket.socket | None", link.sock)
-            if held is not None:
-                held.settimeout(limit)
+            if self._stream is None:
+                link.timeout = limit
+                link.connect()
+                self._stream = _Stream(link.sock)
+                link.sock = self._stream
+            self._stream.until = until
             link.request("POST", self._path, body=frame, headers=self._headers)
             answer = link.getresponse()
             body = answer.read(MAX_ANSWER + 1)
             kind = (answer.headers.get("Content-Type") or "").partition(";")[0].strip()
             whole = answer.isclosed()
+            if answer.getheader("Connection", "").lower() == "close":
+                self.close()
         except TimeoutError as error:
             self.close()
             raise TransportError(f"no answer within {limit:.3g} s", timed_out=True) from error
@@ -125,6 +131,7 @@ class HttpFrames:
         raise TransportError(f"HTTP {answer.status} with content type {kind!r}: not the daemon?")
 
     def close(self) -> None:
+        self._stream = None
         self._link.close()
 
 
@@ -133,22 +140,22 @@ class UnixFrames:
 
     def __init__(self, path: str) -> None:
         self._path = path
-        self._socket: socket.socket | None = None
+        self._stream: _Stream | None = None
 
     def exchange(self, frame: bytes, *, limit: float) -> bytes:
         until = monotonic() + limit
         try:
-            if self._socket is None:
-                self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-                self._socket.settimeout(limit)
-                self._socket.connect(self._path)
-            link = self._socket
-            link.settimeout(limit)
-            link.sendall(frames.LENGTH.pack(len(frame)) + frame)
-            (length,) = frames.LENGTH.unpack(_read(link, frames.LENGTH.size, until))
+            if self._stream is None:
+                link = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+                self._stream = _Stream(link)
+                link.settimeout(limit)
+                link.connect(self._path)
+            self._stream.until = until
+            self._stream.sendall(frames.LENGTH.pack(len(frame)) + frame)
+            (length,) = frames.LENGTH.unpack(self._read(frames.LENGTH.size))
             if length > MAX_ANSWER:
                 raise ConnectionError(f"answer of {length} bytes announced")
-            return bytes(_read(link, length, until))
+            return self._read(length)
         except TimeoutError as error:
             self.close()
             raise TransportError(f"no answer within {limit:.3g} s", timed_out=True) from error
@@ -156,26 +163,73 @@ class UnixFrames:
             self.close()
             raise TransportError(f"{type(error).__name__}: {error}") from error
 
+    def _read(self, count: int) -> bytes:
+        """Exactly ``count`` bytes."""
+        room = memoryview(bytearray(count))
+        at = 0
+        while at < count and self._stream is not None:
+            got = self._stream.readinto(room[at:])
+            if got == 0:
+                raise ConnectionError("the daemon closed the connection")
+            at += got
+        return bytes(room)
+
     def close(self) -> None:
-        if self._socket is not None:
-            self._socket.close()
-            self._socket = None
+        if self._stream is not None:
+            self._stream.close()
+            self._stream = None
 
 
-def _read(link: socket.socket, count: int, until: float) -> bytearray:
-    """Exactly ``count`` bytes, before ``until``."""
-    room = bytearray(count)
-    view, at = memoryview(room), 0
-    while at < count:
-        left = until - monotonic()
+class _Stream(io.RawIOBase):
+    """A connected socket that gives up at a point in time, however steadily it drips.
+
+    Offers what ``http.client`` needs of a socket; its own time-outs count from piece to piece.
+    """
+
+    def __init__(self, link: socket.socket) -> None:
+        super().__init__()
+        self._link = link
+        self.until = 0.0
+
+    def sendall(self, data: bytes) -> None:
+        """Send all of it."""
+        self._link.settimeout(self._left())
+        self._link.sendall(data)
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, room: memoryview) -> int:  # pyright: ignore[reportIncompatibleMethodOverride]
+        self._link.settimeout(self._left())
+        return self._link.recv_into(room)
+
+    def makefile(self, *_: object) -> io.BufferedReader:
+        """Something to read one answer from; closing it leaves the connection open."""
+        return io.BufferedReader(_Borrowed(self))
+
+    def close(self) -> None:
+        self._link.close()
+        super().close()
+
+    def _left(self) -> float:
+        left = self.until - monotonic()
         if left <= 0:
             raise TimeoutError
-        link.settimeout(left)
-        got = link.recv_into(view[at:])
-        if got == 0:
-            raise ConnectionError("the daemon closed the connection")
-        at += got
-    return room
+        return left
+
+
+class _Borrowed(io.RawIOBase):
+    """Reads from a stream that stays open when this is closed."""
+
+    def __init__(self, stream: _Stream) -> None:
+        super().__init__()
+        self._stream = stream
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, room: memoryview) -> int:  # pyright: ignore[reportIncompatibleMethodOverride]
+        return self._stream.readinto(room)
 
 
 def _loaded(body: bytes) -> object:
