@@ -178,7 +178,7 @@ def decode(payload: bytes) -> Record:
             return Event(values["kind"], values["domain"], values["wall"], values["detail"])
         if values["is"] == "entry":
             return _entry_in(values, arrays)
-    except (KeyError, TypeError, ValueError, IndexError) as error:
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
         raise RecordError(f"a record with missing or wrong parts: {error!r}") from error
     raise RecordError(f"a record that is {values['is']!r}")
 
@@ -281,6 +281,7 @@ def _decision_out(decision: Decision, tensors: Tensors, *, full: bool) -> Mappin
         "preference": tensors.add(decision.preference) if full else None,
         "invalid": dict(decision.invalid),
         "seconds": {name: _number(value) for name, value in decision.seconds.items()},
+        "failures": dict(decision.failures),
     }
 
 
@@ -302,6 +303,7 @@ def _decision_in(values: Mapping[str, Any], arrays: list[Array]) -> Decision:
         preference=_at(arrays, values["preference"]),
         invalid=values["invalid"],
         seconds={name: float(value) for name, value in values["seconds"].items()},
+        failures=values["failures"],
     )
 
 
