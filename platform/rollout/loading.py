@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -56,6 +55,7 @@ class Loaded:
         bundle: where it came from.
         backend: what runs the network; a shadow asks it in a thread of its own.
         latency: median time of an asking after warming up, s.
+        made: when the bundle was made, s since 1970 (the registry keeps that time stamp).
         warnings: what is wrong but tolerated (an unsigned bundle, say).
     """
 
@@ -63,6 +63,7 @@ class Loaded:
     bundle: Bundle
     backend: Backend
     latency: float
+    made: float
     warnings: tuple[str, ...] = ()
 
     @property
@@ -100,7 +101,7 @@ def build_runtime(
         LoadRefused: with the label of the check that failed.
         UserError: the signature's public key cannot be read.
     """
-    _refuse_large(folder)
+    made = _refuse_large(folder)
     try:
         bundle = load_bundle(folder)
     except BundleError as error:
@@ -124,7 +125,7 @@ def build_runtime(
     except LoadRefused:
         policy.close()
         raise
-    return Loaded(runtime, bundle, backend, latency, (warning,) if warning else ())
+    return Loaded(runtime, bundle, backend, latency, made, (warning,) if warning else ())
 
 
 def misfit(spec: Spec, serves: Spec) -> str:
@@ -158,15 +159,16 @@ def _features(kind: str, new: tuple[Feature, ...], old: tuple[Feature, ...]) -> 
     ]
 
 
-def _refuse_large(folder: Path) -> None:
-    total = 0
-    for name in (MANIFEST, WEIGHTS, GOLDEN, ONNX):
-        try:
-            total += os.stat(folder / name).st_size  # noqa: PTH116 - one call, and no exists() race
-        except OSError as error:
-            raise LoadRefused("digest", f"cannot read {folder / name}: {error.strerror}") from error
+def _refuse_large(folder: Path) -> float:
+    """Refuse before anything is read; when the bundle was made."""
+    try:
+        found = [(folder / name).stat() for name in (MANIFEST, WEIGHTS, GOLDEN, ONNX)]
+    except OSError as error:
+        raise LoadRefused("digest", f"cannot read {error.filename}: {error.strerror}") from error
+    total = sum(file.st_size for file in found)
     if total > LARGEST:
         raise LoadRefused("memory", f"{folder} has {total} bytes; at most {LARGEST} are served")
+    return found[0].st_mtime
 
 
 def _signature(folder: Path, settings: SignatureSettings | None, bundle: Bundle) -> str:

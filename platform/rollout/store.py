@@ -96,17 +96,19 @@ class Store:
             UserError: nothing of that name.
         """
         digest = self.resolve(domain, name)
+        self.check(domain, digest)
+        return load_bundle(self.folder(domain, digest))
+
+    def check(self, domain: str, digest: str) -> None:
+        """Whether a version is complete and lies where it belongs; contents are not verified.
+
+        Raises:
+            BundleError: it is not; says why.
+        """
         folder = self.folder(domain, digest)
-        if not (folder / SUCCESS).is_file():
-            raise BundleError(f"{folder} is not complete: it lacks {SUCCESS}", "digest")
-        bundle = load_bundle(folder)
-        if bundle.digest != digest or bundle.spec.domain != domain:
-            raise BundleError(
-                f"{folder} holds bundle {bundle.digest[:12]} of domain {bundle.spec.domain!r}: "
-                "folders were swapped",
-                "digest",
-            )
-        return bundle
+        problem = _problem(folder, domain)[0]
+        if problem:
+            raise BundleError(f"{folder}: {problem}", "digest")
 
     def resolve(self, domain: str, name: str) -> str:
         """Digest that an alias, a digest or the beginning of one (6 digits or more) names.
@@ -165,8 +167,7 @@ class Store:
             former = aliases.pop(alias, None)
             if name is not None:
                 digest = self.resolve(domain, name)
-                if not (self.folder(domain, digest) / SUCCESS).is_file():
-                    raise BundleError(f"version {digest[:12]} is not complete", "digest")
+                self.check(domain, digest)
                 aliases[alias] = digest
                 if alias == CHAMPION and former not in (None, digest):
                     aliases[PREVIOUS] = former
@@ -239,6 +240,9 @@ class Store:
             extra = (SIGNATURE,) if (source / SIGNATURE).is_file() else ()
             for name in (*_FILES, *extra):
                 write_atomic(scratch / name, (source / name).read_bytes())
+            # When the bundle was made is written nowhere else.
+            made = (source / MANIFEST).stat()
+            os.utime(scratch / MANIFEST, ns=(made.st_atime_ns, made.st_mtime_ns))
             copied = load_bundle(scratch)
             if copied.digest != target.name:
                 raise BundleError(f"{source} changed while it was copied", "digest")
@@ -260,15 +264,7 @@ class Store:
         return [path for path in folder.iterdir() if _DIGEST.fullmatch(path.name)]
 
     def _describe(self, domain: str, path: Path) -> Version:
-        problem, manifest = "", cast("dict[str, Any]", {})
-        try:
-            manifest = json.loads((path / MANIFEST).read_bytes())
-            if not (path / SUCCESS).is_file():
-                problem = f"not complete: {SUCCESS} is missing"
-            elif manifest["digest"] != path.name or manifest["domain"] != domain:
-                problem = "it lies under another digest or domain than its own"
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            problem = f"{MANIFEST} cannot be read: {error}"
+        problem, manifest = _problem(path, domain)
         scenario: Any = manifest.get("scenario", {})
         return Version(
             domain=domain,
@@ -294,6 +290,19 @@ class Store:
             yield
         finally:
             os.close(descriptor)
+
+
+def _problem(folder: Path, domain: str) -> tuple[str, Mapping[str, Any]]:
+    """What is wrong with a version at first sight, and its manifest as far as it can be read."""
+    try:
+        manifest: Any = json.loads((folder / MANIFEST).read_bytes())
+        if not (folder / SUCCESS).is_file():
+            return f"not complete, {SUCCESS} is missing", manifest
+        if manifest["digest"] != folder.name or manifest["domain"] != domain:
+            return "it holds another bundle than its place says; folders were swapped", manifest
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        return f"{MANIFEST} cannot be read: {error!r}", {}
+    return "", manifest
 
 
 def _aliases_of(file: Path) -> Mapping[str, str]:
