@@ -12,13 +12,14 @@ import hashlib
 import logging
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast, get_args
 
 import numpy as np
 import orjson
 
+from ...simulators.interface import HOLD, Choice, Spec
 from ..decision.types import Actions, Breaker, BreakerPhase, Clock, Mode, State
 from ..files import make_folder, write_atomic
 
@@ -97,6 +98,19 @@ class StateFile:
             scratch.unlink(missing_ok=True)
 
 
+def fitted(state: State, spec: Spec) -> State:
+    """The state without last actions that ``spec`` does not know (another bundle was served)."""
+    last = state.last
+    if last is None:
+        return state
+    if isinstance(spec.action, Choice):
+        fits = last.shape == (spec.agents,) and last.dtype == np.int64
+        fits = fits and bool(((last >= HOLD) & (last < spec.action.candidates)).all())
+    else:
+        fits = last.shape == (spec.agents, spec.action.dimensions) and last.dtype == np.float32
+    return state if fits else replace(state, last=None)
+
+
 def _loaded(data: bytes, clock: Clock) -> Loaded:
     whole = orjson.loads(data)
     if not isinstance(whole, dict) or "seal" not in whole or "state" not in whole:
@@ -162,9 +176,9 @@ def _array_out(array: Actions) -> dict[str, Any]:
 
 
 def _array_in(values: Mapping[str, Any]) -> Actions:
+    kind = _TYPES[values["dtype"]]
     data = base64.b64decode(values["data"], validate=True)
-    array = np.frombuffer(data, values["dtype"]).astype(_TYPES[values["dtype"]])
-    return array.reshape(values["shape"])
+    return np.frombuffer(data, values["dtype"]).astype(kind).reshape(values["shape"])
 
 
 def _seal(body: bytes) -> str:
@@ -173,5 +187,5 @@ def _seal(body: bytes) -> str:
 
 def _number(path: Path) -> int:
     """First free number for a damaged file."""
-    taken = {int(found.suffix[9:]) for found in path.parent.glob(f"{path.name}.damaged-[0-9]*")}
-    return max(taken, default=0) + 1
+    names = (found.name.rpartition("-")[2] for found in path.parent.glob(f"{path.name}.damaged-*"))
+    return max((int(name) for name in names if name.isdecimal()), default=0) + 1
