@@ -333,6 +333,29 @@ def test_nobody_there(tmp_path):
     assert time.monotonic() - begun < 1.0
 
 
+@pytest.mark.parametrize("answer", [np.full(N, 99), ValueError("no"), ZeroDivisionError("no")])
+def test_a_rule_that_fails_too_leaves_everybody_holding(tmp_path, answer):
+    class Bad(Rule):
+        def act(self, observation, rng):
+            if isinstance(answer, Exception):
+                raise answer
+            return answer
+
+    found = ask(f"unix:{tmp_path}/none", fallback=Bad())
+    assert (found.actions == 0).all() and (found.source == Source.HOLD).all()
+    assert "the fallback rule failed too" in found.problem
+
+
+def test_set_points_hold_near_the_last_ones(tmp_path):
+    low = np.zeros((N, 1), np.float32)
+    seen = replace(SEEN, low=low, high=low + 1, mask=SEEN.mask[:, :0])
+    with client.Client(f"unix:{tmp_path}/none", "power", fallback=Rule(), timeout=5) as asking:
+        assert (asking.decide(seen).actions == 0.5).all()
+        asking._last = low + np.float32(0.9)
+        lower = replace(seen, high=low + np.float32(0.6))
+        assert (asking.decide(lower).actions == np.float32(0.6)).all()
+
+
 @pytest.mark.parametrize("where", ["", "localhost:80", "ftp://x", "http://", "unix:"])
 def test_addresses_of_another_kind(where):
     with pytest.raises(ValueError, match="expected http"):

@@ -49,8 +49,8 @@ class Answer:
 
     Attributes:
         actions: ``[n]`` int64 or ``[n, D]`` float32; feasible for the observation, finite.
-        source, cause: ``[n]`` int8, see ``decision.types``. A local answer has source
-            ``BASELINE`` and cause ``NOT_READY`` throughout.
+        source, cause: ``[n]`` int8, see ``decision.types``. A local answer has cause ``NOT_READY``
+            and source ``BASELINE``, or ``HOLD`` where the rule itself failed.
         local: decided here by the fallback rule, because the daemon gave no usable answer.
         problem: why that is so, in words; empty if it is not.
         decision: the daemon's id of the decision; empty if local.
@@ -117,6 +117,7 @@ class Client:
         self._domain, self._name = domain, name
         self._fallback, self._timeout = fallback, timeout
         self.circuit = circuit or Circuit()
+        self._last: Actions | None = None
         self._rng = np.random.default_rng(np.random.SeedSequence([seed, 0xFA11]))
 
     def __enter__(self) -> Self:
@@ -196,6 +197,7 @@ class Client:
                 _LOG.debug("attempt %d: %s", tries, failure)
                 continue
             self.circuit.succeeded()
+            self._last = found.actions
             return replace(found, attempts=tries, seconds=time.monotonic() - start)
         self.circuit.failed()
         return self._local(observation, why, start, tries)
@@ -242,12 +244,25 @@ class Client:
             raise Unavailable(f"no decision in {tries} attempts: {why}") from why
         _LOG.warning("decided by the local fallback rule: %s", why)
         rows = len(observation.agent)
+        actions, source, problem = self._hold(observation), Source.HOLD, str(why)
+        try:
+            ruled = self._fallback.act(observation, self._rng)
+            wrong = infeasible(observation, ruled)
+        except (ArithmeticError, ValueError) as error:
+            # A rule may choke on what a broken sensor says; the system must be told something.
+            wrong = f"{type(error).__name__}: {error}"
+        else:
+            if not wrong:
+                actions, source = ruled, Source.BASELINE
+        if wrong:
+            problem = f"{problem}; the fallback rule failed too: {wrong}"
+            _LOG.error("held: %s", problem)
         return Answer(
-            actions=self._fallback.act(observation, self._rng),
-            source=np.full(rows, Source.BASELINE, np.int8),
+            actions=actions,
+            source=np.full(rows, source, np.int8),
             cause=np.full(rows, Cause.NOT_READY, np.int8),
             local=True,
-            problem=str(why),
+            problem=problem,
             decision="",
             bundle="",
             mode="fallback",
@@ -255,6 +270,15 @@ class Client:
             attempts=tries,
             seconds=time.monotonic() - start,
         )
+
+    def _hold(self, observation: Observation) -> Actions:
+        """Every agent holds; set-points stay as near to the last ones as their box allows."""
+        if not observation.low.shape[1]:
+            return np.full(len(observation.agent), HOLD, np.int64)
+        middle = (observation.low + observation.high) / 2
+        last = self._last
+        near = middle if last is None or last.shape != middle.shape else last
+        return np.clip(near, observation.low, observation.high)
 
 
 def infeasible(observation: Observation, actions: Actions) -> str:
