@@ -56,11 +56,15 @@ class CloudLive:
             the baseline's own (``simplex.limit``).
         baseline: fallback rule by name; empty: :data:`DEFAULT`.
 
+    Attributes:
+        scenario: as given.
+
     Raises:
         UserError: the scenario has no such rule, or the spec lacks a column that is needed.
     """
 
     def __init__(self, spec: Spec, scenario: Scenario, *, limit: float, baseline: str = ""):
+        self.scenario = scenario
         self._limit = limit
         try:
             self._costs: Costs = costs_of(spec, scenario)
@@ -167,7 +171,7 @@ class CloudLive:
         allowed = self._limit * max(reference, floor)
         if allowed <= 0.0:
             return 1.0 if cost <= 0.0 else -np.inf
-        return 1.0 - cost / allowed
+        return float(1.0 - cost / allowed)
 
     def _price(self, observation: Observation) -> Priced:
         """Costs of this very observation object, computed once.

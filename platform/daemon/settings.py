@@ -141,6 +141,20 @@ class PageSettings(Settings):
     )
 
 
+class KubernetesSettings(Settings):
+    """The scheduler extender."""
+
+    api: str = knob(
+        "", "URL of the API server for the bind verb (empty: bindings are only booked here)"
+    )
+    token: str = knob("", "file with the bearer token for it, read anew for every binding")
+    ca: str = knob("", "PEM file of the CA of its certificate (empty: the system's)")
+    timeout: float = knob(2.0, "time for one binding at the API server", unit="s", gt=0, le=60)
+    run_time: float = knob(
+        0.0, "run time of pods that name none (0: the median of training)", unit="s", ge=0
+    )
+
+
 class ServeConfig(Settings):
     """The whole daemon."""
 
@@ -152,6 +166,7 @@ class ServeConfig(Settings):
     audit: AuditSettings = knob(AuditSettings(), "audit")
     rollout: RolloutSettings = knob(RolloutSettings(), "shadow and canary")
     page: PageSettings = knob(PageSettings(), "operator page")
+    kubernetes: KubernetesSettings = knob(KubernetesSettings(), "scheduler extender")
     slot: SlotSettings = knob(SlotSettings(), "defaults of every slot")
     slots: dict[str, SlotSettings] = knob({}, "knobs of one domain's slot, by domain name")
     tick: dict[str, Annotated[float, Field(gt=0)]] = knob(

@@ -88,7 +88,7 @@ def openb_fleet(scenario: OpenbScenario) -> OpenbFleet:
     pods_of = tuple(np.flatnonzero(group_of_pod == g) for g in range(len(groups)))
     members = _members(np.array([p.size for p in pods_of]), scenario.agents)
     mix = np.array([np.bincount(kind[p], minlength=len(CLASSES)) / p.size for p in pods_of])
-    types, type_of = _types(nodes, chosen)
+    types, type_of = node_types(nodes, chosen)
     gpu_seconds = run_time * pods.total_gpu_milli[usable]
     per_group = np.array([gpu_seconds[p].mean() for p in pods_of])
     mean_gpu = float(members @ per_group) / scenario.agents
@@ -160,7 +160,7 @@ def _members(pods: Ints, agents: int) -> Ints:
     return 1 + apportion(pods.astype(np.float64).tolist(), agents - pods.shape[0])
 
 
-def _types(nodes: OpenbNodes, chosen: Ints) -> tuple[tuple[NodeType, ...], Ints]:
+def node_types(nodes: OpenbNodes, chosen: Ints) -> tuple[tuple[NodeType, ...], Ints]:
     """Node types by GPU model and count; CPU and memory are those of the type's first node."""
     labels = [
         (nodes.models[m] if m >= 0 else "", int(g))
