@@ -9,7 +9,8 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from ...simulators.interface import HOLD, Ints, Observation
+from ...simulators.interface import Ints, Observation
+from .arrays import among, every
 from .types import Inference, Outcome, Policy
 
 
@@ -52,7 +53,7 @@ def _fault(inference: Inference, observation: Observation) -> tuple[Any, str]:
         return wrong or ("ok", "")
     if preference.shape != observation.mask.shape:
         return "error", f"preferences are {preference.shape}, not {observation.mask.shape}"
-    if not np.isfinite(preference).all():
+    if not every(np.isfinite(preference)):
         return "non-finite", "preferences that are not finite"
     return "ok", ""
 
@@ -63,11 +64,11 @@ def _fault_of_actions(actions: NDArray[Any], observation: Observation) -> tuple[
     if observation.low.shape[1]:
         if shape != observation.low.shape or dtype != np.float32:
             return "error", f"set-points are {dtype} {shape}, not float32 {observation.low.shape}"
-        if not np.isfinite(actions).all():
+        if not every(np.isfinite(actions)):
             return "non-finite", "set-points that are not finite"
     elif shape != (rows,) or dtype != np.int64:
         return "error", f"actions are {dtype} {shape}, not int64 {(rows,)}"
-    elif rows and (actions.min() < HOLD or actions.max() >= choices):
+    elif not among(actions, choices):
         return "error", f"actions run from {actions.min()} to {actions.max()} of {choices}"
     return None
 

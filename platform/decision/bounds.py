@@ -18,7 +18,10 @@ from .settings import DriftSettings
 _LARGEST = float(np.finfo(np.float32).max)
 _SLACK = 1e-5
 """Relative slack of physical bounds: features are float32, bounds are decimal numbers."""
-_TILES = 16
+_TILES, _TILE = 16, 1 << 16
+
+Pair = tuple[Floats, Floats]
+"""Lower and upper bounds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,23 +54,33 @@ class Bounds:
     agent: Range
     candidate: Range
     gated: bool
-    _tiles: dict[int, tuple[Floats, Floats]] = field(
-        default_factory=dict[int, tuple[Floats, Floats]], repr=False
+    _tiles: dict[tuple[int, int], Pair] = field(
+        default_factory=dict[tuple[int, int], Pair], repr=False
     )
 
-    def usual_candidates(self, choices: int) -> tuple[Floats, Floats]:
-        """Usual bounds of ``choices`` candidates in a row, each ``[choices * C]``.
+    def usual(self, rows: int, choices: int) -> Pair:
+        """Usual bounds of candidates ``[rows, choices, C]``, or (0 choices) agents ``[rows, F]``.
 
-        Comparing along one long axis is three times faster than along the few features of each
-        candidate.
+        Laid out like the values where that is small, else like one row of them: comparing along
+        one long axis is several times faster than along the few features of a candidate. Training
+        ranges say nothing about hold, so that its bounds are the physical ones.
         """
-        found = self._tiles.get(choices)
+        found = self._tiles.get((rows, choices))
         if found is None:
+            # Sizes come from requests; what they make us keep is bounded.
             if len(self._tiles) >= _TILES:
                 self._tiles.clear()
-            low, high = self.candidate.usual_low, self.candidate.usual_high
-            found = self._tiles[choices] = np.tile(low, choices), np.tile(high, choices)
+            found = self._tiles[rows, choices] = self._laid_out(rows, choices)
         return found
+
+    def _laid_out(self, rows: int, choices: int) -> Pair:
+        known = self.candidate if choices else self.agent
+        low, high = np.tile(known.usual_low, choices or 1), np.tile(known.usual_high, choices or 1)
+        if choices:
+            low[: known.low.size], high[: known.low.size] = known.low, known.high
+        if rows * low.size > _TILE:
+            return low, high
+        return np.tile(low, (rows, 1)), np.tile(high, (rows, 1))
 
 
 class _Key:

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...simulators.interface import Box, Choice, Ints, Spec
+from .arrays import every
 from .settings import ValidationSettings
 from .types import Clock, Rejected, Request, State
 
@@ -53,7 +54,7 @@ def _expect_choices(
         "candidates", seen.candidates, np.float32, (rows, choices, len(spec.candidate_features))
     )
     _expect("target", seen.target, np.int64, (rows, choices))
-    if not seen.mask[:, 0].all():
+    if not every(seen.mask[:, 0]):
         row = int(np.argmin(seen.mask[:, 0]))
         raise Rejected("mask", f"row {row} may not hold: column 0 of the mask must be true", 422)
 

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from ...simulators.interface import Box, Floats, Ints, Spec
 from . import breaker as breakers
 from . import simplex
+from .arrays import every, some
 from .asking import ask
 from .bounds import bounds_of
 from .checks import budget, check_shape, order, untimely
@@ -49,6 +50,12 @@ from .types import (
 )
 
 _FAILED = {"timeout": Cause.DEADLINE, "error": Cause.ERROR, "non-finite": Cause.NON_FINITE}
+_POLICY, _PROJECTED, _PREVIOUS, _NONE = (
+    Source.POLICY,
+    Source.PROJECTED,
+    Source.PREVIOUS,
+    Cause.NONE,
+)
 _PREVIOUS_SHARE = 0.5
 """Share of the time left after the champion failed that the previous one may use."""
 
@@ -191,7 +198,7 @@ def _withheld(
     invalid, drifted = screened.invalid, screened.drifted
     reasons = screened.reasons
     withheld: NDArray[np.int8] | None = None
-    whole = Cause.NONE
+    whole = _NONE
     if invalid is not None or drifted is not None:
         withheld = np.zeros(request.observation.active.shape, np.int8)
         if drifted is not None:
@@ -247,7 +254,7 @@ def _ask(
     probing = breaker.phase == "half-open"
     breaker = breakers.after(settings.breaker, breaker, clock.mono, failed=failed)
     if not failed:
-        whole = Cause.BREAKER if probing else Cause.NONE
+        whole = Cause.BREAKER if probing else _NONE
         return _Asked(champion, None, champion.inference, whole, breaker, {})
     whole = Cause.BREAKER if probing else _FAILED[champion.status]
     if runtime.previous is None or probing:
@@ -285,7 +292,7 @@ def _act(
         live=runtime.live,
         ladder=ladder,
         actions=done.projected.actions,
-        champion=maker is Source.POLICY,
+        champion=maker is _POLICY,
     )
     looking = time.perf_counter() - before
     if not switch.accepted:
@@ -296,8 +303,8 @@ def _act(
 def _maker(asked: _Asked) -> Source | None:
     """Whose answer is to be executed, if anybody's."""
     if asked.previous is not None and asked.previous.status == "ok":
-        return Source.PREVIOUS
-    return Source.POLICY if asked.whole is Cause.NONE else None
+        return _PREVIOUS
+    return _POLICY if asked.whole is _NONE else None
 
 
 def _executable(
@@ -323,11 +330,11 @@ def _executable(
     projected = ladder.project(wanted)
     if projected is None:
         return None
-    if projected.cause.any():
-        moved = (projected.cause != 0) & (source == Source.POLICY)
-        source[moved] = Source.PROJECTED
+    if np.count_nonzero(projected.cause):
+        moved = (projected.cause != 0) & (source == _POLICY)
+        source[moved] = _PROJECTED
         cause[moved] = projected.cause[moved]
-    return _Done(projected, source, cause, whole=maker is Source.PREVIOUS)
+    return _Done(projected, source, cause, whole=maker is _PREVIOUS)
 
 
 def _fallen(ladder: Ladder, withheld: NDArray[np.int8] | None, whole: Cause) -> _Done:
@@ -343,8 +350,8 @@ def _fallen(ladder: Ladder, withheld: NDArray[np.int8] | None, whole: Cause) -> 
 def _result(runtime: Runtime, done: _Done) -> tuple[Tick, Mode]:
     if done.whole:
         still = (done.source == Source.HOLD) | (done.source == Source.SAFE)
-        return "fallback", "hold" if still.all() else "fallback"
-    if (done.source > Source.PROJECTED).any():
+        return "fallback", "hold" if every(still) else "fallback"
+    if some(done.source > _PROJECTED):
         return "degraded", "degraded"
     return "ok", runtime.mode
 

@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 
 from ...simulators.interface import HOLD, Ints, Observation
-from .seeds import BASELINE, generator
+from .arrays import among, every
+from .seeds import BASELINE, late_generator
 from .types import Actions, Live, Projected, Source
 
 
@@ -25,16 +26,13 @@ def feasible(observation: Observation, actions: Actions) -> bool:
             actions.shape == (rows, dimensions)
             and actions.dtype == np.float32
             # Also false for NaN.
-            and bool(((actions >= observation.low) & (actions <= observation.high)).all())
+            and every((actions >= observation.low) & (actions <= observation.high))
         )
     rows, choices = observation.mask.shape
-    if actions.shape != (rows,) or actions.dtype != np.int64:
+    if actions.shape != (rows,) or actions.dtype != np.int64 or not among(actions, choices):
         return False
-    if actions.min() < 0 or actions.max() >= choices:
-        return False
-    if not observation.mask[np.arange(rows), actions].all():
-        return False
-    return not (actions.astype(np.bool_) & ~observation.active).any()
+    legal = observation.mask.ravel()[np.arange(0, rows * choices, choices) + actions]
+    return every(legal) and every(observation.active | (actions == HOLD))
 
 
 class Ladder:
@@ -115,7 +113,9 @@ class Ladder:
 
     def _act(self) -> Actions:
         observation = self.observation
-        actions: Actions = self._live.baseline.act(observation, generator(self._seed, BASELINE))
+        actions: Actions = self._live.baseline.act(
+            observation, late_generator(self._seed, BASELINE)
+        )
         box = observation.low.shape[1] > 0
         shape = observation.low.shape if box else observation.active.shape
         if actions.shape != shape or actions.dtype != (np.float32 if box else np.int64):

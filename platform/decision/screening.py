@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...simulators.interface import HOLD, Bools, Floats, Observation
-from .bounds import Bounds, Range
+from .arrays import every, some
+from .bounds import Bounds, Pair, Range
 from .settings import SlotSettings
 
 
@@ -36,19 +37,20 @@ class Screened:
 
 def screen(bounds: Bounds, settings: SlotSettings, observation: Observation) -> Screened:
     """Screen an observation whose shapes are right."""
-    agent, candidates = bounds.agent, observation.candidates
-    if _within(observation.agent, agent.usual_low, agent.usual_high) and _within(
-        candidates.reshape(candidates.shape[0], -1),
-        *bounds.usual_candidates(candidates.shape[1]),
+    agent, candidates = observation.agent, observation.candidates
+    rows, choices = candidates.shape[:2]
+    if _within(agent, bounds.usual(rows, 0)) and (
+        not choices or _within(candidates.reshape(rows, -1), bounds.usual(rows, choices))
     ):
         return Screened(observation, None, None, {})
     return _screen_closely(bounds, settings, observation)
 
 
-def _within(values: Floats, low: Floats, high: Floats) -> bool:
-    inside = values >= low
-    inside &= values <= high
-    return bool(inside.all())
+def _within(values: Floats, bounds: Pair) -> bool:
+    # Also false for NaN.
+    inside = values >= bounds[0]
+    inside &= values <= bounds[1]
+    return every(inside)
 
 
 def _outside(values: Floats, low: Floats, high: Floats) -> Bools:
@@ -72,13 +74,13 @@ def _screen_closely(bounds: Bounds, settings: SlotSettings, observation: Observa
         drifted = active & (_unusual(observation, bounds, offered) >= settings.drift.features)
         if invalid is not None:
             drifted &= ~invalid
-        drifted = drifted if drifted.any() else None
+        drifted = drifted if some(drifted) else None
     return Screened(observation, invalid, drifted, reasons)
 
 
 def _unusable(values: Floats, known: Range) -> Bools | None:
     found = _outside(values, known.low, known.high)
-    return found if found.any() else None
+    return found if some(found) else None
 
 
 def _reasons(
@@ -104,7 +106,7 @@ def _reasons(
         "nan": int(nan.sum()),
         "range": int((bad & ~nan & ~missing).sum()),
     }
-    return {reason: n for reason, n in counts.items() if n}, bad if bad.any() else None
+    return {reason: n for reason, n in counts.items() if n}, bad if some(bad) else None
 
 
 def _imputed(

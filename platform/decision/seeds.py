@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from hashlib import blake2b
+from typing import Any, cast
 
 import numpy as np
 
@@ -30,3 +31,24 @@ def seed_of(request: Request, ticks: int = 0) -> int:
 def generator(seed: int, stream: int = POLICY) -> np.random.Generator:
     """Generator of one decision; used for exactly one call of the policy (or of the rule)."""
     return np.random.default_rng(np.random.SeedSequence([seed, stream]))
+
+
+def late_generator(seed: int, stream: int) -> np.random.Generator:
+    """As :func:`generator`, but seeded when it is first used.
+
+    Most fallback rules draw nothing, and seeding takes as long as some of them do.
+    """
+    return cast("np.random.Generator", _Late(seed, stream))
+
+
+class _Late:
+    __slots__ = ("_identity", "_made")
+
+    def __init__(self, seed: int, stream: int) -> None:
+        self._identity = seed, stream
+        self._made: np.random.Generator | None = None
+
+    def __getattr__(self, name: str) -> Any:
+        if self._made is None:
+            self._made = generator(*self._identity)
+        return getattr(self._made, name)
