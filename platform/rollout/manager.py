@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from ..bundle import Bundle
 from ..daemon.interface import Entry
 from ..daemon.settings import RolloutSettings
 from ..decision.supervised import Supervised
@@ -91,6 +92,11 @@ class SlotRollout:
     @property
     def champion(self) -> Runtime:
         return self._team.runtime
+
+    @property
+    def bundle(self) -> Bundle:
+        """The champion's, with its golden observations."""
+        return self._team.champion.loaded.bundle
 
     def choose(self, request: Request, ticks: int) -> tuple[Runtime, str]:  # noqa: ARG002
         team = self._team
