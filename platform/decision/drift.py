@@ -139,24 +139,29 @@ def _columns(features: tuple[Feature, ...], prefix: str, seen: Any) -> tuple[_Co
     if not (seen and len(seen["edges"])):
         return ()
     return tuple(
-        _column(prefix + feature.name, np.array(edges, np.float64))
-        for feature, edges in zip(features, seen["edges"], strict=True)
+        _column(prefix + feature.name, low, high, np.array(edges, np.float64))
+        for feature, low, high, edges in zip(
+            features, seen["low"], seen["high"], seen["edges"], strict=True
+        )
     )
 
 
-def _column(name: str, quantiles: Doubles) -> _Column:
+def _column(name: str, low: float, high: float, quantiles: Doubles) -> _Column:
     """Bins of a feature from its quantiles j / bins, j = 1 .. bins - 1.
 
     With F the training distribution, ``F(e-) <= j / bins <= F(e)`` at the j-th quantile e. For a
-    continuous one both are equal. A column with equal or only integer quantiles is taken to be
-    discrete; all that is known there is that the mass below e lies between the quantile before
-    its run and the first of its run.
+    continuous one both are equal. Nothing lies below the lowest value. A column with equal (apart
+    from the lowest and highest value) or only integer quantiles is taken to be discrete; all that
+    is known there is that the mass below e lies between the quantile before its run and the first
+    of its run.
     """
     bins = quantiles.size + 1
     edges, first, run = np.unique(quantiles, return_index=True, return_counts=True)
-    discrete = bool((run > 1).any() or (edges == np.round(edges)).all())
-    upper = (first + 1) / bins
-    lower = first / bins if discrete else upper
+    inside = (edges > low) & (edges < high)
+    discrete = bool((run[inside] > 1).any() or (edges == np.round(edges)).all())
+    upper = np.where(edges > low, (first + 1) / bins, 0.0)
+    apart = discrete | ((edges >= high) & (run > 1))
+    lower = np.where(apart & (edges > low), first / bins, upper)
     below_least = np.concatenate([[0.0], lower, [1.0]])
     below_most = np.concatenate([[0.0], upper, [1.0]])
     least = np.maximum(below_least[1:] - below_most[:-1], 0.0)
