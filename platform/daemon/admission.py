@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import OrderedDict, deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 
 from .interface import Meter
@@ -57,7 +57,7 @@ class Line:
         return len(self._waiting)
 
     @asynccontextmanager
-    async def turn(self, received: float) -> AsyncIterator[None]:
+    async def turn(self, received: float) -> AsyncGenerator[None]:
         """Wait for one's turn and have it.
 
         Raises:

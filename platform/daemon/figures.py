@@ -171,7 +171,7 @@ class Background:
                 continue
             try:
                 self._work(entry)
-            except Exception:  # figures must never end the controller; the log and count tell
+            except Exception:  # noqa: BLE001 - figures must never end the controller
                 self.failures += 1
                 _LOG.exception("figures of %s", entry.id)
             self._stopped.wait(self._pause)

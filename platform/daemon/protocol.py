@@ -49,6 +49,7 @@ class Guard:
     ) -> None:
         self.receipt, self.header = receipt, header
         self.connections, self.per_peer = connections, per_peer
+        self.draining = False  # every answer is the last one of its connection
         self._meter = meter
         self._open: set[GuardedProtocol] = set()
         self._peers: Counter[str] = Counter()
@@ -158,6 +159,8 @@ class GuardedProtocol(HttpToolsProtocol):
         if self._subject:
             cast("dict[str, Any]", self.scope)["fairlead.subject"] = self._subject
         super().on_headers_complete()
+        if self.guard.draining:
+            cast("Any", self.cycle).keep_alive = False
 
     def on_body(self, body: bytes) -> None:
         if not self._refused:
@@ -165,8 +168,14 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         self.pending_since = _IDLE
+        self._in_header, self._header_bytes = True, 0
         if not self._refused:
             super().on_message_complete()
+
+    def shutdown(self) -> None:
+        # A request whose header has begun to arrive is still answered; the receipt deadline holds.
+        if not self._header_bytes:
+            super().shutdown()
 
     def too_slow(self) -> None:
         """The receipt deadline has passed."""

@@ -55,7 +55,7 @@ class LiveSlot:
         clock: both clocks.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - each part is one line where it is put together
         self,
         *,
         domain: str,
@@ -77,6 +77,7 @@ class LiveSlot:
         self._state = state
         self._count = 0
         self._draining = ""
+        self._leaving = False
         self._since = clock()
         self._shown = float("-inf")
         self._figures = Figures(domain=domain, meter=meter)
@@ -176,7 +177,7 @@ class LiveSlot:
             "domain": self._domain,
             "scenario": self.runtime.spec.scenario,
             "agents": self.runtime.spec.agents,
-            "mode": "drain" if self._draining else state.mode,
+            "mode": self._mode,
             "since": self._since.wall,
             "ticks": state.ticks,
             "rate": self.memory.rate(now.mono),
@@ -234,8 +235,14 @@ class LiveSlot:
             self._draining = draining
         return {"forced": forced, "draining": bool(draining)}
 
+    def leave(self) -> None:
+        """Show mode ``drain``, and go on deciding what was accepted."""
+        self._leaving = True
+        self._report_status()
+
     def drain(self) -> None:
         """Take no more decisions: the daemon ends."""
+        self._leaving = True
         self._draining = "the daemon is shutting down"
         self._report_status()
 
@@ -248,10 +255,13 @@ class LiveSlot:
         """Last executed actions of all agents."""
         return self._state.last
 
+    @property
+    def _mode(self) -> str:
+        return "drain" if self._draining or self._leaving else self._state.mode
+
     def _report_status(self) -> None:
         state = self._state
-        mode = "drain" if self._draining else state.mode
-        self._figures.status(mode, state.breaker.phase, state.breaker.trips)
+        self._figures.status(self._mode, state.breaker.phase, state.breaker.trips)
 
     def _publish(self, kind: str, detail: Mapping[str, Any]) -> None:
         self._hub.publish(kind, self._domain, self._clock().wall, detail)
@@ -270,14 +280,15 @@ class LiveSlot:
         if drift is not None:
             drift.update(entry.request.observation)
             figures = drift.figures()
-            meter.set("observation_drift_psi", figures.max, domain=domain, stat="max")
+            meter.set("observation_drift_psi", figures.highest, domain=domain, stat="max")
             meter.set("observation_drift_psi", figures.mean, domain=domain, stat="mean")
 
     def _drift_of(self, runtime: Runtime) -> Drift | None:
         digest, drift = self._drift
         if digest != runtime.digest:
-            wanted = self.settings.drift.enabled and bool(runtime.observed)
-            drift = Drift(runtime.observed, self.settings.drift) if wanted else None
+            knobs, known = self.settings.drift, runtime.observed
+            wanted = knobs.enabled and bool(known)
+            drift = Drift(spec=runtime.spec, observed=known, settings=knobs) if wanted else None
             self._drift = (runtime.digest, drift)
         return drift
 
