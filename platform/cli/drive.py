@@ -2,8 +2,108 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Annotated
+
 import typer
 
 
 def register(app: typer.Typer) -> None:
     """Add the command to ``app``."""
+    app.command("drive")(drive)
+
+
+def drive(
+    domain: Annotated[str, typer.Argument(help="Domain of control, for example cloud.")],
+    bundle: Annotated[Path, typer.Argument(help="A bundle's folder, or that of a run with one.")],
+    overrides: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[KEY=VALUE]...", help="Knobs of the daemon that is started."),
+    ] = None,
+    url: Annotated[
+        str, typer.Option(help="Drive this running daemon (it serves BUNDLE) instead.")
+    ] = "",
+    token_file: Annotated[
+        Path | None, typer.Option(help="File with the bearer token for --url.")
+    ] = None,
+    speed: Annotated[
+        float, typer.Option(help="Simulated seconds per second; 0: as fast as it goes.", min=0)
+    ] = 10.0,
+    seeds: Annotated[int, typer.Option(help="Driven episodes.", min=1)] = 3,
+    first_seed: Annotated[
+        int, typer.Option(help="Seed of the first one; the others follow.", min=0)
+    ] = 0,
+    epochs: Annotated[int, typer.Option(help="Length of an episode.", min=8)] = 300,
+    faults: Annotated[
+        str,
+        typer.Option(
+            help="NAME or NAME@FROM-TO (epochs) with commas, none for none: nan, blackout, drift, "
+            "stale, future, order, shape, garbage, slow, stall, kill."
+        ),
+    ] = "nan,stale,order,shape,slow,kill",
+    settle: Annotated[
+        int, typer.Option(help="Epochs after the last fault that count for no phase.", min=0)
+    ] = 45,
+    draws: Annotated[
+        int, typer.Option(help="In-process episodes per seed and controller.", min=2)
+    ] = 4,
+    folder: Annotated[
+        Path | None, typer.Option(help="Keep the daemon's state, audit and log here.")
+    ] = None,
+    plot: Annotated[Path | None, typer.Option(help="Draw the drive (.png or .svg).")] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print exactly one JSON document.")
+    ] = False,
+) -> None:
+    """Drive a simulator by the daemon, over the wire, while faults are injected.
+
+    Starts its own daemon from BUNDLE, kills it and starts it again where the faults say so. Every
+    executed action is checked against the simulator's own mask. The same episodes are played in
+    process by the policy and by the daemon's fallback rule. Exit status 1: an infeasible action
+    was executed, the outage cost more than 1.1 times the fallback rule, or the end is not back at
+    the policy's own cost within noise.
+    """
+    import logging
+
+    from ..contest import find_bundle
+    from ..drive.faults import Plan
+    from ..drive.session import Order, run_drive
+    from ..drive.verdict import extra_of, rows_of
+    from ..files import UserError
+    from ..progress import progress_bar
+    from ..rollouts import evaluation_seeds
+    from ..rows import report
+
+    logging.getLogger("fairlead.platform.client").setLevel(logging.CRITICAL)
+    trained = find_bundle(bundle)
+    if trained.spec.domain != domain:
+        raise UserError(f"{bundle} is for domain {trained.spec.domain!r}, not {domain!r}")
+    order = Order(
+        bundle=trained,
+        plan=Plan.of(faults, epochs=epochs, settle=settle),
+        seeds=evaluation_seeds(seeds, first_seed),
+        speed=speed,
+        draws=draws,
+        url=url,
+        token=None if token_file is None else _token(token_file),
+        overrides=tuple(overrides or ()),
+        folder=folder,
+    )
+    with progress_bar(f"drive {domain}") as progress:
+        driven = run_drive(order, progress)
+    if plot is not None:
+        from ..drive.chart import write_chart
+
+        write_chart(plot, driven)
+    title = f"drive {trained.spec.domain}/{trained.spec.scenario}, {seeds} x {epochs} epochs"
+    status = report(title, rows_of(driven), as_json=as_json, extra=extra_of(driven))
+    raise typer.Exit(status)
+
+
+def _token(file: Path) -> str:
+    from ..files import UserError
+
+    try:
+        return file.read_text().strip()
+    except OSError as error:
+        raise UserError(f"cannot read {file}: {error.strerror}") from error

@@ -1,0 +1,229 @@
+"""One episode of a simulator: driven by the daemon over the wire, or by a controller in process."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...policies.acting import PolicyActor
+from ...policies.interface import Controller
+from ...simulators.interface import HOLD, Observation, Simulator
+from ..client.asking import Answer, Client, infeasible
+from ..decision.seeds import generator
+from ..decision.types import Actions, Request, Source
+from ..wire import frames
+from .faults import Fault, Plan, Shot, disturb
+from .spawn import OwnDaemon
+
+_STREAM = 0xD21E
+_PAST = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One driven episode, by epoch.
+
+    Attributes:
+        seed: of the simulator.
+        cost: ``[T]`` minus the reward.
+        source: ``[T, 6]`` active agents by :class:`..decision.types.Source`.
+        local: ``[T]`` decided by the client's own fallback rule.
+        seconds: ``[T]`` from asking to answer, wall clock.
+        agreed: ``[T]`` share of active agents whose action is the one that the policy takes in
+            process, on the true observation, with the same generator.
+        late: epochs that began after their time.
+        infeasible: executed actions that the simulator would have refused, in words.
+        recovery: seconds from the last start of the daemon to its next answer; NaN without one.
+        memory: of our own daemon at the end, MiB.
+        problems: why the client decided itself, with how often.
+    """
+
+    seed: int
+    cost: NDArray[np.float64]
+    source: NDArray[np.int64]
+    local: NDArray[np.bool_]
+    seconds: NDArray[np.float64]
+    agreed: NDArray[np.float64]
+    late: int
+    infeasible: tuple[str, ...]
+    recovery: float
+    memory: float
+    problems: dict[str, int] = field(default_factory=dict[str, int])
+
+
+def seeds_of(seed: int, epochs: int, draw: int = 0) -> list[int]:
+    """Seeds of the policy's sampling by epoch; another ``draw`` gives other ones."""
+    words = np.random.SeedSequence([seed, _STREAM, draw]).generate_state(epochs, np.uint64)
+    return [int(word) >> 1 for word in words]
+
+
+def in_process(
+    simulator: Simulator, controller: Controller, seed: int, epochs: int, *, draw: int = 0
+) -> NDArray[np.float64]:
+    """Cost by epoch ``[T]`` of an episode that ``controller`` decides without any daemon."""
+    observation = simulator.reset(seed)
+    cost = np.zeros(epochs)
+    for epoch, action_seed in enumerate(seeds_of(seed, epochs, draw)):
+        step = simulator.step(controller.act(observation, generator(action_seed)))
+        cost[epoch] = -step.reward
+        if step.terminated or step.truncated:
+            break
+        observation = step.observation
+    return cost
+
+
+class Driver:
+    """Drives episodes: the simulator keeps the time, the daemon decides.
+
+    Args:
+        simulator: the system; it goes on whether or not the daemon answers.
+        actor: the policy in process, to compare with.
+        client: of the daemon.
+        plan: faults by epoch.
+        speed: simulated seconds per second; 0: as fast as answers come.
+        daemon: our own, for faults that need one; ``None``: somebody else's.
+        label: names the drive in episodes, so that two of them never share a sequence.
+        watch: told ``(epoch)`` after every epoch.
+    """
+
+    def __init__(
+        self,
+        *,
+        simulator: Simulator,
+        actor: PolicyActor,
+        client: Client,
+        plan: Plan,
+        speed: float,
+        daemon: OwnDaemon | None,
+        label: str,
+        watch: Callable[[int], None],
+    ) -> None:
+        self._simulator, self._actor, self._client = simulator, actor, client
+        self._plan, self._daemon, self._label, self._watch = plan, daemon, label, watch
+        self._tick = simulator.spec.dt / speed if speed > 0 else 0.0
+        self._started = float("nan")
+
+    def episode(self, seed: int) -> Run:
+        """Drive one episode."""
+        epochs = self._plan.epochs
+        rng = np.random.default_rng(np.random.SeedSequence([seed, _STREAM, 1]))
+        run = _empty(seed, epochs)
+        wrong: list[str] = []
+        past = [self._simulator.reset(seed)]
+        begun, late, recovery = time.monotonic(), 0, float("nan")
+        for epoch, action_seed in enumerate(seeds_of(seed, epochs)):
+            late += self._keep_time(begun, epoch)
+            self._process_faults(epoch)
+            true = past[-1]
+            shot = disturb(self._kinds(epoch), past, epoch, rng)
+            answer = self._ask(shot, f"{self._label}/{seed}", action_seed)
+            actions, found = _executable(true, answer.actions, epoch)
+            wrong.extend(found)
+            _note(run, epoch, true, answer)
+            recovery = self._recovered(answer, recovery)
+            wanted = self._actor.act(true, generator(action_seed))
+            run.agreed[epoch] = _share(actions == wanted, true)
+            step = self._simulator.step(actions)
+            run.cost[epoch] = -step.reward
+            self._watch(epoch)
+            if step.terminated or step.truncated:
+                break
+            past = [*past[-_PAST:], step.observation]
+        self._process_faults(epochs)
+        memory = float("nan") if self._daemon is None else self._daemon.memory
+        return replace(run, late=late, infeasible=tuple(wrong), recovery=recovery, memory=memory)
+
+    def _kinds(self, epoch: int) -> list[str]:
+        return [fault.kind for fault in self._plan.faults if fault.at(epoch)]
+
+    def _keep_time(self, begun: float, epoch: int) -> int:
+        """Wait for the epoch's time; 1 if it is past already by a whole tick."""
+        if not self._tick:
+            return 0
+        ahead = begun + epoch * self._tick - time.monotonic()
+        if ahead > 0:
+            time.sleep(ahead)
+        return int(ahead < -self._tick)
+
+    def _process_faults(self, epoch: int) -> None:
+        """Signals of the faults that begin or end now."""
+        daemon = self._daemon
+        if daemon is None:
+            return
+        for fault in self._plan.faults:
+            if fault.kind == "stall" and epoch in {fault.first, fault.last}:
+                daemon.signal(signal.SIGSTOP if epoch == fault.first else signal.SIGCONT)
+            if fault.kind == "kill" and epoch == fault.first:
+                daemon.kill()
+            if fault.kind == "kill" and epoch == _restart(fault):
+                daemon.start()
+                self._started = time.monotonic()
+
+    def _recovered(self, answer: Answer, known: float) -> float:
+        """Seconds from the daemon's restart to its first answer."""
+        if np.isfinite(self._started) and not answer.local:
+            known = time.monotonic() - self._started
+            self._started = float("nan")
+        return known
+
+    def _ask(self, shot: Shot, episode: str, seed: int) -> Answer:
+        observed = time.time() - shot.age
+        if not shot.damaged:
+            return self._client.decide(
+                shot.observation,
+                seq=shot.seq,
+                episode=episode,
+                observed=observed,
+                deadline=shot.deadline,
+                seed=seed,
+            )
+        frame = bytearray(frames.encode_request(Request(shot.observation, seq=shot.seq)))
+        frame[9] ^= 0x55
+        return self._client.ask(bytes(frame), shot.observation)
+
+
+def _restart(fault: Fault) -> int:
+    """Half-way, so that the daemon comes back inside the outage."""
+    return (fault.first + fault.last + 1) // 2
+
+
+def _executable(true: Observation, actions: Actions, epoch: int) -> tuple[Actions, list[str]]:
+    """The actions, or hold for everybody if one of them is not feasible, and what that was."""
+    found = infeasible(true, actions)
+    if not found:
+        return actions, []
+    return np.full(len(true.agent), HOLD, np.int64), [f"epoch {epoch}: {found}"]
+
+
+def _empty(seed: int, epochs: int) -> Run:
+    return Run(
+        seed=seed,
+        cost=np.zeros(epochs),
+        source=np.zeros((epochs, len(Source)), np.int64),
+        local=np.zeros(epochs, np.bool_),
+        seconds=np.zeros(epochs),
+        agreed=np.zeros(epochs),
+        late=0,
+        infeasible=(),
+        recovery=float("nan"),
+        memory=float("nan"),
+    )
+
+
+def _note(run: Run, epoch: int, true: Observation, answer: Answer) -> None:
+    run.source[epoch] = np.bincount(answer.source[true.active], minlength=len(Source))
+    run.local[epoch] = answer.local
+    run.seconds[epoch] = answer.seconds
+    if answer.local:
+        # What varies from case to case comes after the first colon.
+        kind = answer.problem.partition(":")[0]
+        run.problems[kind] = run.problems.get(kind, 0) + 1
+
+
+def _share(which: NDArray[np.bool_], true: Observation) -> float:
+    return float(which[true.active].mean()) if true.active.any() else 1.0

@@ -1,0 +1,179 @@
+"""A whole drive: our daemon or another's, the driven episodes, and the same ones in process."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Generator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from time import time_ns
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...policies.acting import PolicyActor
+from ...policies.interface import Controller
+from ...simulators.interface import Simulator
+from ..bundle import Bundle
+from ..client.asking import Client
+from ..client.circuit import Circuit
+from ..client.fallback import baseline
+from ..files import UserError
+from ..progress import Report
+from ..tasks import DomainFactory
+from .faults import PROCESS, Plan
+from .loop import Driver, Run, in_process
+from .spawn import OwnDaemon
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What to drive.
+
+    Attributes:
+        bundle: the policy; its scenario is the system.
+        plan: faults.
+        seeds: of the episodes.
+        speed: simulated seconds per second; 0: as fast as it goes.
+        draws: in-process episodes per seed and controller, with other draws of the same rule.
+        url: of a running daemon; empty: start one.
+        token: bearer token for it.
+        overrides: knobs of our own daemon, ``key=value``.
+        folder: for our daemon's state and log; ``None``: a temporary one.
+    """
+
+    bundle: Bundle
+    plan: Plan
+    seeds: tuple[int, ...]
+    speed: float = 10.0
+    draws: int = 4
+    url: str = ""
+    token: str | None = None
+    overrides: tuple[str, ...] = ()
+    folder: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Driven:
+    """What came of it.
+
+    Attributes:
+        order: that was carried out.
+        runs: driven episodes by seed.
+        policy, baseline: ``[S, R, T]`` cost by seed, draw and epoch, in process.
+        rule: name of the baseline.
+        starts: of our daemon.
+        status: its exit status after SIGTERM; ``None``: it was not ours.
+    """
+
+    order: Order
+    runs: tuple[Run, ...]
+    policy: NDArray[np.float64]
+    baseline: NDArray[np.float64]
+    rule: str
+    starts: int
+    status: int | None
+
+
+def run_drive(order: Order, progress: Report) -> Driven:
+    """Carry out an order.
+
+    Raises:
+        UserError: the daemon does not start, or a fault needs a daemon of our own.
+    """
+    plan = order.plan
+    needed = {fault.kind for fault in plan.faults} & PROCESS
+    if order.url and needed:
+        raise UserError(
+            f"faults {', '.join(sorted(needed))} need a daemon that the drive starts itself: "
+            "leave --url out"
+        )
+    factory = order.bundle.factory()
+    factory = replace(factory, settings={**factory.settings, "horizon": plan.epochs})
+    actor, rule = order.bundle.actor(), baseline(order.bundle.folder)
+    total = len(order.seeds) * plan.epochs
+    runs: list[Run] = []
+    with _daemon(order) as (daemon, url), _client(order, factory, url, rule) as client:
+        driver = Driver(
+            simulator=factory.simulator(),
+            actor=actor,
+            client=client,
+            plan=plan,
+            speed=order.speed,
+            daemon=daemon,
+            label=f"drive-{time_ns():x}",
+            watch=lambda epoch: progress(len(runs) * plan.epochs + epoch + 1, total, "driven"),
+        )
+        for seed in order.seeds:
+            if daemon is not None:
+                daemon.wait()
+            runs.append(driver.episode(seed))
+        status = None if daemon is None else daemon.stop()
+    costs = _in_process(order, factory.simulator(), (actor, rule), progress)
+    starts = 0 if daemon is None else daemon.starts
+    return Driven(order, tuple(runs), *costs, rule=rule.name, starts=starts, status=status)
+
+
+@contextmanager
+def _daemon(order: Order) -> Generator[tuple[OwnDaemon | None, str]]:
+    """Our own daemon, ready, or the address of another's."""
+    if order.url:
+        yield None, order.url
+        return
+    with ExitStack() as stack:
+        folder = order.folder
+        if folder is None:
+            made = stack.enter_context(tempfile.TemporaryDirectory(prefix="fairlead-drive-"))
+            folder = Path(made)
+        folder.mkdir(parents=True, exist_ok=True)
+        # The breaker's pause is a time of the system, which goes faster here.
+        pause = max(0.2, 10.0 / order.speed) if order.speed > 0 else 0.2
+        scaled = (f"slot.breaker.open_time={pause:g}",)
+        daemon = OwnDaemon(order.bundle.folder, folder, overrides=(*scaled, *order.overrides))
+        stack.callback(daemon.kill)
+        daemon.start()
+        daemon.wait()
+        yield daemon, daemon.url
+
+
+def _client(order: Order, factory: DomainFactory, url: str, rule: Controller) -> Client:
+    """A bridge whose patience is one epoch, within reason."""
+    dt = order.bundle.spec.dt
+    tick = dt / order.speed if order.speed > 0 else 0.25
+    return Client(
+        url,
+        factory.domain,
+        fallback=rule,
+        token=order.token,
+        timeout=float(np.clip(tick, 0.05, 0.25)),
+        name="drive",
+        circuit=Circuit(failures=3, pause=max(0.05, 2.0 * tick)),
+    )
+
+
+def _in_process(
+    order: Order,
+    simulator: Simulator,
+    controllers: tuple[PolicyActor, Controller],
+    progress: Report,
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Costs ``[S, R, T]`` of policy and baseline."""
+    total, done = 2 * len(order.seeds) * order.draws, 0
+    found: list[NDArray[np.float64]] = []
+    for controller in controllers:
+        rows: list[NDArray[np.float64]] = []
+        for seed in order.seeds:
+            for draw in range(order.draws):
+                rows.append(in_process(simulator, controller, seed, order.plan.epochs, draw=draw))
+                done += 1
+                progress(done, total, f"{controller.name} in process")
+        found.append(np.array(rows).reshape(len(order.seeds), order.draws, -1))
+    return found[0], found[1]
+
+
+def phase_costs(driven: Driven, phase: str) -> Sequence[NDArray[np.float64]]:
+    """Summed cost in a phase: driven ``[S]``, policy ``[S, R]``, baseline ``[S, R]``."""
+    part = driven.order.plan.phases[phase]
+    ours = np.array([run.cost[part].sum() for run in driven.runs])
+    return ours, driven.policy[:, :, part].sum(axis=2), driven.baseline[:, :, part].sum(axis=2)

@@ -1,0 +1,166 @@
+"""What a drive has shown: feasibility, cost by phase, who decided, and whether that is enough."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..decision.types import Source
+from ..rows import Row
+from ..statistics import bootstrap
+from .session import Driven, phase_costs
+
+OUTAGE = 1.1
+"""Cost during the faults, as a multiple of the baseline's."""
+
+NOISE = 3.0
+"""Cost after the faults above the policy's own, in standard errors of the policy's own draws."""
+
+BACK = 0.9
+"""Share of decisions that the policy makes again after the faults."""
+
+Values = NDArray[np.float64]
+
+
+def rows_of(driven: Driven) -> list[Row]:
+    """Figures and marks of a drive."""
+    wrong = sum(len(run.infeasible) for run in driven.runs)
+    rows = [Row.at_most("infeasible executed actions", wrong, "epochs", 0)]
+    phases = driven.order.plan.phases
+    if "outage" in phases:
+        ours, _, theirs = phase_costs(driven, "outage")
+        rows.append(
+            Row.at_most("outage: cost over the baseline's", _ratio(ours, theirs), "1", OUTAGE)
+        )
+        ours, theirs, _ = phase_costs(driven, "after")
+        rows += [
+            Row.at_most(
+                "after: cost above the policy's", excess(ours, theirs), "standard errors", NOISE
+            ),
+            Row.info("after: cost over the policy's", _ratio(ours, theirs), "1"),
+            Row.at_least("after: share decided by the policy", _made(driven, "after"), "1", BACK),
+        ]
+    if driven.status is not None:
+        rows.append(Row.near("exit status of the daemon after SIGTERM", driven.status, "", 0, 0))
+    for phase in phases:
+        rows += _phase(driven, phase)
+    return rows + _service(driven)
+
+
+def excess(ours: Values, theirs: Values) -> float:
+    """By how many standard errors the driven cost exceeds the policy's own.
+
+    Args:
+        ours: ``[S]`` driven, one episode per seed.
+        theirs: ``[S, R]`` the policy in process, R other draws of its sampling per seed.
+
+    The draws of one seed differ by sampling alone; their pooled variance is that of one episode,
+    so that the mean over seeds of (one episode - mean of R) has variance ``s^2 (1 + 1/R) / S``.
+    """
+    seeds, draws = theirs.shape
+    difference = float((ours - theirs.mean(axis=1)).mean())
+    if draws < 2:
+        return float("nan")
+    spread = float(theirs.var(axis=1, ddof=1).mean())
+    error = np.sqrt(spread * (1 + 1 / draws) / seeds)
+    if error == 0:
+        return 0.0 if difference <= 0 else float("inf")
+    return difference / float(error)
+
+
+def extra_of(driven: Driven) -> dict[str, Any]:
+    """What the JSON document holds besides the rows."""
+    order = driven.order
+    problems: dict[str, int] = {}
+    for run in driven.runs:
+        for kind, count in run.problems.items():
+            problems[kind] = problems.get(kind, 0) + count
+    return {
+        "bundle": order.bundle.manifest["digest"],
+        "seeds": list(order.seeds),
+        "speed": order.speed,
+        "epochs": order.plan.epochs,
+        "faults": [
+            {"kind": fault.kind, "first": fault.first, "last": fault.last}
+            for fault in order.plan.faults
+        ],
+        "phases": {name: [part.start, part.stop] for name, part in order.plan.phases.items()},
+        "local": problems,
+        "infeasible": [line for run in driven.runs for line in run.infeasible],
+        "cost": {
+            "driven": np.array([run.cost for run in driven.runs]).mean(axis=0),
+            "policy": driven.policy.mean(axis=(0, 1)),
+            "baseline": driven.baseline.mean(axis=(0, 1)),
+        },
+    }
+
+
+def shares(driven: Driven) -> Values:
+    """``[T, 7]`` share of active agents by source; the last column: the client's own rule."""
+    counts = np.zeros((driven.order.plan.epochs, len(Source) + 1))
+    for run in driven.runs:
+        counts[:, :-1] += run.source * ~run.local[:, None]
+        counts[:, -1] += run.source.sum(axis=1) * run.local
+    return counts / np.maximum(counts.sum(axis=1, keepdims=True), 1.0)
+
+
+def _ratio(ours: Values, theirs: Values) -> float:
+    return float(ours.mean() / theirs.mean())
+
+
+def _made(driven: Driven, phase: str) -> float:
+    """Share of decisions that are the policy's, projected or not."""
+    part = driven.order.plan.phases[phase]
+    made = shares(driven)[part]
+    return float(made[:, [Source.POLICY, Source.PROJECTED]].sum() / max(made.sum(), 1e-300))
+
+
+def _phase(driven: Driven, phase: str) -> list[Row]:
+    ours, policy, rule = phase_costs(driven, phase)
+    part = driven.order.plan.phases[phase]
+    rows: list[Row] = []
+    for name, values in (
+        ("driven", ours),
+        ("policy in process", policy.mean(axis=1)),
+        (f"{driven.rule} in process", rule.mean(axis=1)),
+    ):
+        interval = bootstrap(values)
+        rows.append(Row.info(f"{phase}: cost, {name}", interval.point, "s"))
+        if len(values) > 1:
+            rows.append(
+                Row.info(
+                    f"{phase}: cost, {name}, 95 %", f"{interval.low:.4g}..{interval.high:.4g}", "s"
+                )
+            )
+    made = shares(driven)[part].mean(axis=0)
+    for source, share in zip([*(s.name.lower() for s in Source), "local"], made, strict=True):
+        if share > 0:
+            rows.append(Row.info(f"{phase}: share decided by {source}", float(share), "1"))
+    if phase == "before":
+        agreed = float(np.mean([run.agreed[part] for run in driven.runs]))
+        rows.append(Row.info("before: actions equal to those in process", agreed, "1"))
+    return rows
+
+
+def _service(driven: Driven) -> list[Row]:
+    """How the daemon and the wire did."""
+    heard = np.concatenate([run.seconds[~run.local] for run in driven.runs])
+    rows: list[Row] = []
+    if heard.size:
+        middle, high = np.quantile(heard, [0.5, 0.99])
+        rows += [
+            Row.info("answer over the wire, p50", 1e3 * float(middle), "ms"),
+            Row.info("answer over the wire, p99", 1e3 * float(high), "ms"),
+        ]
+    late = sum(run.late for run in driven.runs)
+    rows.append(Row.info("epochs that began late", late, "epochs"))
+    if driven.starts:
+        rows.append(Row.info("starts of the daemon", driven.starts, ""))
+        memory = driven.runs[-1].memory
+        rows.append(Row.info("memory of the daemon at the end", memory, "MiB"))
+    back = [run.recovery for run in driven.runs if np.isfinite(run.recovery)]
+    if back:
+        rows.append(Row.info("from restart to the next answer, longest", float(np.max(back)), "s"))
+    return rows
