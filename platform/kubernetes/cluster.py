@@ -150,6 +150,19 @@ class Cluster:
         self._slots.append(booking.slot)
         return True
 
+    def forget_pods(self, now: float) -> None:
+        """Free everything; nobody runs and nobody waits."""
+        for uid in [*self.pods, *self._away, *self.waiting]:
+            self.release(uid, now)
+
+    def ends(self, uid: str) -> float:
+        """When a running pod is expected to end, s since 1970.
+
+        Raises:
+            KeyError: it is not booked.
+        """
+        return float(self._due[self.pods[uid].slot])
+
     def accepts(self, pod: Pod) -> Bools:
         """``[models]`` GPU models that will do."""
         if not pod.models:

@@ -80,7 +80,7 @@ class Extender:
         run_time: float = RUN_TIME,
         clock: Callable[[], float] = time.time,
     ):
-        self.cluster, self._viewer, self._decides = cluster, viewer, decides
+        self.cluster, self.viewer, self._decides = cluster, viewer, decides
         self._run_time, self._clock = run_time, clock
         names = ("cpu_left", "gpu_left")
         self._left = {name: spec.candidate_column(name) for name in names}
@@ -97,8 +97,8 @@ class Extender:
         try:
             pod, names, nodes = self._asked(arguments)
             now = self._time(pod)
-            seen = self._viewer.see(pod, names, now, run_time=self._run_time)
-            later, never = self._viewer.reasons(pod, seen, now)
+            seen = self.viewer.see(pod, names, now, run_time=self._run_time)
+            later, never = self.viewer.reasons(pod, seen, now)
         except ObjectError as error:
             return _filtered(None, None, {}, {}, str(error))
         fits = np.flatnonzero(seen.legal).tolist()
@@ -117,7 +117,7 @@ class Extender:
             Rejected, AuditStopped: see ``Slot.decide``.
         """
         pod, names, _ = self._asked(arguments)
-        seen = self._viewer.see(pod, names, self._time(pod), run_time=self._run_time)
+        seen = self.viewer.see(pod, names, self._time(pod), run_time=self._run_time)
         if not seen.legal.any():
             return Priorities(seen.names, np.zeros(len(names), np.int64), None)
         request = Request(
@@ -157,9 +157,9 @@ class Extender:
         if pod is None:
             raise ObjectError(f"pod {uid} is not known here: ask filter or prioritize about it")
         now = self._time(pod)
-        seen = self._viewer.see(pod, [name], now, run_time=self._run_time)
+        seen = self.viewer.see(pod, [name], now, run_time=self._run_time)
         if not seen.legal[0]:
-            later, never = self._viewer.reasons(pod, seen, now)
+            later, never = self.viewer.reasons(pod, seen, now)
             raise ObjectError(f"node {name} cannot take pod {uid}: {(later | never)[name]}")
         return pod, name
 
@@ -215,12 +215,16 @@ class Extender:
     def feed_pods(self, value: object) -> int:
         """A ``v1.Pod`` or ``v1.PodList``: what they are now; how many there were.
 
+        With ``replace: true`` beside ``items`` the list is complete: other pods are forgotten.
+
         Raises:
             ObjectError: one of them cannot be used; nothing was changed.
         """
         body = _object(value, "Pod or PodList")
         items = _items(body, "PodList") if "items" in body else [body]
         pods = [read_pod(item) for item in items]
+        if body.get("replace") is True:
+            self.cluster.forget_pods(self._advance(None))
         for pod in pods:
             self.cluster.observe(pod, self._time(pod))
         return len(pods)
