@@ -28,6 +28,21 @@ DIVERGENCES = (1e-5, 3e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1)
 SERIES_PER_DOMAIN = 600
 """Largest number of series that one domain may have; a test counts them."""
 
+NO_DOMAIN = "none"
+"""Value of the label ``domain`` where there is none: a request refused before its domain was
+known, and the audit, which is one for all domains."""
+
+WITHOUT_DOMAIN = frozenset(
+    {
+        "audit_records_total",
+        "audit_bytes_total",
+        "audit_write_errors_total",
+        "audit_dropped_total",
+        "audit_last_fsync_timestamp_seconds",
+    }
+)
+"""Metrics of the whole process that carry the label ``domain`` as :data:`NO_DOMAIN` only."""
+
 LAYERS: Mapping[str, str] = {
     "invalid": "validation",
     "stale": "validation",

@@ -28,9 +28,6 @@ from prometheus_client.utils import floatToGoString
 from ...ops import contract
 from ...simulators.interface import Floats
 
-NO_DOMAIN = "none"
-"""Value of the label ``domain`` for a request that was refused before its domain was known."""
-
 _Pairs = tuple[tuple[str, str], ...]
 
 
@@ -140,14 +137,16 @@ class ContractMeter(Collector):
         for domain in domains:
             self.add_domain(domain)
         if scope == "serve":
-            self._begin(self._families["requests_rejected_total"], NO_DOMAIN)
+            for name in ("requests_rejected_total", *sorted(contract.WITHOUT_DOMAIN)):
+                self._begin(self._families[name], contract.NO_DOMAIN)
 
     def add_domain(self, domain: str) -> None:
         """Begin the series of a domain; a second call changes nothing."""
         with self._lock:
-            self._domains |= {domain, NO_DOMAIN}
-            for family in self._families.values():
-                if "domain" in family.names and family.metric.closed:
+            self._domains |= {domain, contract.NO_DOMAIN}
+            for name, family in self._families.items():
+                whole = name in contract.WITHOUT_DOMAIN
+                if "domain" in family.names and family.metric.closed and not whole:
                     self._begin(family, domain)
 
     @staticmethod
