@@ -94,6 +94,11 @@ class OwnDaemon:
             return self._child.returncode
 
     @property
+    def process(self) -> int | None:
+        """Its process id; ``None`` before the first start."""
+        return None if self._child is None else self._child.pid
+
+    @property
     def memory(self) -> float:
         """Its resident memory now, MiB; NaN if it does not run or the system does not tell."""
         if self._child is None or self._child.poll() is not None:
