@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from ..kubernetes.experiment import Trace
     from ..kubernetes.remote import Comparison
     from ..kubernetes.scheduler import Replayed
+    from ..kubernetes.workload import Trace
     from ..rows import Row
 
 
@@ -29,6 +29,15 @@ def _group() -> None:
 
 
 def replay(
+    knobs: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[KEY=VALUE]...",
+            help="Knobs of the slot for the daemon and the in-process run, for example "
+            "slot.drift.enabled=false; a daemon at --url must have the same.",
+        ),
+    ] = None,
+    *,
     bundle: Annotated[Path, typer.Option(help="Bundle (or run folder) of scenario openb.")],
     data: Annotated[
         Path | None, typer.Option(help="Folder with the openb CSV files [FAIRLEAD_DATA].")
@@ -39,10 +48,13 @@ def replay(
     token_file: Annotated[
         Path | None, typer.Option(help="File with a bearer token of scope infer for --url.")
     ] = None,
-    pods: Annotated[int, typer.Option(min=1, help="Pods to replay.")] = 1000,
+    pods: Annotated[int, typer.Option(min=1, help="Pods to replay.")] = 2000,
     nodes: Annotated[
-        int | None, typer.Option(min=1, help="Nodes, evenly from the list (all 1,523).")
-    ] = None,
+        int, typer.Option(min=1, help="Nodes, evenly from the list (1523: all).")
+    ] = 200,
+    prefill: Annotated[
+        float, typer.Option(min=0.0, max=0.99, help="Share of the GPUs held at the start.")
+    ] = 0.9,
     load: Annotated[float, typer.Option(min=0.01, help="Offered over available GPU time.")] = 0.95,
     cap: Annotated[float, typer.Option(min=1.0, help="Longest run time of a pod, s.")] = 1800.0,
     seed: Annotated[int, typer.Option(min=0, help="Of the arrivals.")] = 1,
@@ -62,20 +74,24 @@ def replay(
     import tempfile
 
     from ..bundle import MANIFEST, load_bundle
-    from ..decision.settings import SlotSettings
+    from ..config import load as load_config
+    from ..daemon.settings import ServeConfig
     from ..drive.spawn import OwnDaemon
-    from ..kubernetes.experiment import RULES, by_rule, load_trace, through_http
+    from ..kubernetes.experiment import RULES, by_rule, through_http
     from ..kubernetes.remote import ExtenderApi
+    from ..kubernetes.workload import Size, load_trace
     from ..progress import progress_bar
     from ..rows import report
 
     inner = bundle / "bundle"
     folder = inner if (inner / MANIFEST).is_file() else bundle
     loaded = load_bundle(folder)
-    trace = load_trace(data, pods=pods, nodes=nodes, load=load, cap=cap, seed=seed)
+    size = Size(pods=pods, nodes=nodes, load=load, cap=cap, prefill=prefill, seed=seed)
+    trace = load_trace(data, size)
     token = "" if token_file is None else token_file.read_text("utf-8").strip()
     # Long enough for a busy machine: a late policy would be a fallback, and rightly a difference.
-    settings = SlotSettings(deadline=5.0)
+    overrides = ["slot.deadline=5.0", *(knobs or [])]
+    settings = load_config(ServeConfig, file=None, overrides=overrides).slot
     if data is not None:
         # The daemon and the extender in process look up typical pods there as well.
         os.environ["FAIRLEAD_DATA"] = str(data)
@@ -84,7 +100,7 @@ def replay(
         progress(0, steps, "through HTTP")
         own = None
         if not url:
-            own = OwnDaemon(folder, Path(scratch), overrides=["slot.deadline=5.0"])
+            own = OwnDaemon(folder, Path(scratch), overrides=overrides)
             own.start()
         try:
             if own is not None:
@@ -122,6 +138,11 @@ def _rows(trace: Trace, comparison: Comparison, results: dict[str, Replayed]) ->
         Row.at_least("decisions compared with the in-process run", comparison.compared, "pods", 1),
         Row.at_most("answers that differ", comparison.different, "answers", 0),
         Row.at_most("placed without the extender", comparison.away, "pods", 0),
+        Row.info(
+            "decided by the policy",
+            100.0 * comparison.outcomes.get("ok", 0) / max(comparison.compared, 1),
+            "% of decisions",
+        ),
         Row.info("filter + prioritize p50", 1e3 * comparison.quantile(0.5), "ms"),
         Row.info("filter + prioritize p99", 1e3 * comparison.quantile(0.99), "ms"),
     ]

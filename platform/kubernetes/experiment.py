@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from ...policies.heuristics.dispatch import controllers
-from ...simulators.cloud.openb import OpenbNodes, OpenbPods
 from ..bundle import Bundle
 from ..cloud_live import cloud_live
 from ..daemon.interface import Entry
@@ -23,7 +19,7 @@ from .remote import Comparison, ExtenderApi, ExtenderPlacer
 from .scheduler import Placer, Replayed, RulePlacer, replay
 from .service import build_extender
 from .view import Viewer
-from .workload import Arrivals, chosen_nodes, node_object
+from .workload import Trace
 
 RULES = {"best-fit": "Best-Fit", "fgd": "FGD"}
 """Rules shown beside the policy, as the dispatching scenarios call them, and their titles."""
@@ -58,34 +54,6 @@ class InProcess:
         return Entry(name, self.runtime.spec.domain, clock, request, decision, before)
 
 
-@dataclass(frozen=True, slots=True)
-class Trace:
-    """What is replayed: the lists, which nodes of them, and the arrivals."""
-
-    nodes: OpenbNodes
-    pods: OpenbPods
-    rows: tuple[int, ...]
-    coming: Arrivals
-
-    @classmethod
-    def of(
-        cls,
-        nodes: OpenbNodes,
-        pods: OpenbPods,
-        *,
-        node_count: int | None,
-        make: Callable[[int], Arrivals],
-    ) -> Trace:
-        """``node_count`` nodes; ``make`` gives the arrivals for their GPU-milli."""
-        rows = chosen_nodes(nodes, node_count)
-        return cls(nodes, pods, tuple(rows.tolist()), make(int(nodes.gpus[rows].sum()) * 1000))
-
-    @property
-    def listed(self) -> dict[str, Any]:
-        """``v1.NodeList``."""
-        return {"items": [node_object(self.nodes, row) for row in self.rows]}
-
-
 def through_http(
     bundle: Bundle, settings: SlotSettings, trace: Trace, api: ExtenderApi
 ) -> tuple[Replayed, Comparison]:
@@ -93,7 +61,7 @@ def through_http(
     extender, viewer = _books(bundle, settings, trace)
     placer = ExtenderPlacer(api, extender, viewer, trace.listed)
     try:
-        return replay(trace.pods, trace.coming, placer, extender.cluster), placer.result
+        return replay(trace, placer, extender.cluster), placer.result
     finally:
         api.close()
 
@@ -109,7 +77,7 @@ def by_rule(bundle: Bundle, settings: SlotSettings, trace: Trace, name: str) -> 
     )
     rule = next(rule for rule in rules if rule.name == name)
     placer: Placer = RulePlacer(rule, viewer, extender.cluster)
-    return replay(trace.pods, trace.coming, placer, extender.cluster)
+    return replay(trace, placer, extender.cluster)
 
 
 def _books(bundle: Bundle, settings: SlotSettings, trace: Trace) -> tuple[Extender, Viewer]:
@@ -117,27 +85,3 @@ def _books(bundle: Bundle, settings: SlotSettings, trace: Trace) -> tuple[Extend
     extender = build_extender(core.runtime, core)
     extender.feed_nodes({**trace.listed, "time": 0.0})
     return extender, extender.viewer
-
-
-def load_trace(
-    data: Path | None, *, pods: int, nodes: int | None, load: float, cap: float, seed: int
-) -> Trace:
-    """Read the lists and draw the arrivals.
-
-    Raises:
-        DataError: a list is missing or malformed.
-    """
-    from ...simulators.cloud.openb import read_openb_nodes, read_openb_pods
-    from ...simulators.cloud.openb_fleet import NODES, PODS
-    from ...simulators.cloud.tables import locate
-    from .workload import arrivals
-
-    listed = read_openb_pods(locate(PODS, data))
-    return Trace.of(
-        read_openb_nodes(locate(NODES, data)),
-        listed,
-        node_count=nodes,
-        make=lambda capacity: arrivals(
-            listed, count=pods, capacity=capacity, load=load, cap=cap, seed=seed
-        ),
-    )

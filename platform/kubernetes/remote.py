@@ -11,7 +11,7 @@ import http.client
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import Any
 from urllib.parse import quote, urlsplit
 
 import numpy as np
@@ -115,6 +115,7 @@ class Comparison:
         different: how many answers differed.
         away: pods that were placed without the extender.
         seconds: of filter and prioritise over HTTP, pod by pod.
+        outcomes: of the decisions (``ok``, ``degraded``, ``fallback``), with counts.
     """
 
     asked: int = 0
@@ -123,6 +124,7 @@ class Comparison:
     different: int = 0
     away: int = 0
     seconds: list[float] = field(default_factory=list[float])
+    outcomes: dict[str, int] = field(default_factory=dict[str, int])
 
     def note(self, text: str) -> None:
         """Count a difference."""
@@ -155,17 +157,18 @@ class ExtenderPlacer:
     def _cluster(self) -> Cluster:
         return self._local.cluster
 
-    def place(self, value: dict[str, object], pod: Pod, now: float) -> str | None:
+    def place(self, value: dict[str, Any], pod: Pod, now: float) -> str | None:
         try:
             name = self._ask(value, pod, now)
         except AwayError:
             self._fresh = False
             name = self._alone(pod, now)
         if name is not None:
-            running = cast("dict[str, Any]", {**value, "spec": {**cast("Any", value["spec"])}})
-            running["spec"]["nodeName"] = name
-            self._running[pod.uid] = running
+            self._running[pod.uid] = {**value, "spec": {**value["spec"], "nodeName": name}}
         return name
+
+    def found(self, value: dict[str, Any], pod: Pod) -> None:
+        self._running[pod.uid] = value
 
     def leave(self, pod: Pod, now: float) -> None:
         self._running.pop(pod.uid, None)
@@ -176,7 +179,7 @@ class ExtenderPlacer:
         except AwayError:
             self._fresh = False
 
-    def _ask(self, value: dict[str, object], pod: Pod, now: float) -> str | None:
+    def _ask(self, value: dict[str, Any], pod: Pod, now: float) -> str | None:
         self._refresh(now)
         arguments = {"Pod": value, "Nodes": None, "NodeNames": self._names}
         began = time.perf_counter()
@@ -193,7 +196,11 @@ class ExtenderPlacer:
         began = time.perf_counter()
         scores = self._api.ask("prioritize", arguments)
         self.result.seconds.append(spent + time.perf_counter() - began)
-        own = self._local.prioritize(arguments).view()
+        priorities = self._local.prioritize(arguments)
+        own = priorities.view()
+        if priorities.entry is not None:
+            outcome = priorities.entry.decision.outcome
+            self.result.outcomes[outcome] = self.result.outcomes.get(outcome, 0) + 1
         self.result.compared += 1
         name = max(scores, key=lambda entry: entry["Score"])["Host"]
         if scores != own:

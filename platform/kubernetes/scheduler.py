@@ -9,16 +9,15 @@ from __future__ import annotations
 import heapq
 from collections import deque
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
 from ...policies.interface import Controller
-from ...simulators.cloud.openb import OpenbPods
 from .cluster import Cluster
 from .objects import Pod, read_pod
 from .view import Viewer
-from .workload import Arrivals, pod_object
+from .workload import Trace, pod_object
 
 RETRIES = 8
 """Waiting pods that are tried again when one leaves."""
@@ -27,7 +26,11 @@ RETRIES = 8
 class Placer(Protocol):
     """Chooses a node for a pod and books it in the books; ``None``: nowhere."""
 
-    def place(self, value: dict[str, object], pod: Pod, now: float) -> str | None: ...
+    def place(self, value: dict[str, Any], pod: Pod, now: float) -> str | None: ...
+
+    def found(self, value: dict[str, Any], pod: Pod) -> None:
+        """The pod runs when the replay begins; the books know already."""
+        ...
 
     def leave(self, pod: Pod, now: float) -> None:
         """The pod has ended; the books know already."""
@@ -94,7 +97,7 @@ class RulePlacer:
         self._names = tuple(node.name for node in cluster.nodes)
         self._rng = np.random.default_rng(0)
 
-    def place(self, value: dict[str, object], pod: Pod, now: float) -> str | None:
+    def place(self, value: dict[str, Any], pod: Pod, now: float) -> str | None:
         del value
         seen = self._viewer.see(pod, self._names, now, run_time=1.0)
         if not seen.legal.any():
@@ -104,56 +107,82 @@ class RulePlacer:
         self._cluster.book(pod, name, now)
         return name
 
+    def found(self, value: dict[str, Any], pod: Pod) -> None:
+        del value, pod
+
     def leave(self, pod: Pod, now: float) -> None:
         del pod, now
 
 
-def replay(pods: OpenbPods, coming: Arrivals, placer: Placer, cluster: Cluster) -> Replayed:
+def replay(trace: Trace, placer: Placer, cluster: Cluster) -> Replayed:
     """Let the pods arrive, run and leave until the last one has arrived; see the module."""
-    count = coming.time.shape[0]
-    books = Books(cluster)
-    placed = [""] * count
-    waited = np.full(count, np.nan)
-    leaving: list[tuple[float, int, Pod]] = []
-    waiting: deque[int] = deque()
+    run = _Run(trace, placer, cluster)
+    for index in range(trace.coming.time.shape[0]):
+        run.arrive(index)
+    allocation, fragmentation = run.books.means
+    return Replayed(tuple(run.placed), run.waited, allocation, fragmentation)
 
-    def attempt(index: int, now: float) -> bool:
+
+class _Run:
+    def __init__(self, trace: Trace, placer: Placer, cluster: Cluster):
+        self._trace, self._placer, self._cluster = trace, placer, cluster
+        count = trace.coming.time.shape[0]
+        self.books = Books(cluster)
+        self.placed = [""] * count
+        self.waited = np.full(count, np.nan)
+        self._leaving: list[tuple[float, int, Pod]] = []
+        self._waiting: deque[int] = deque()
+        before = trace.before
+        for at in range(before.pod.shape[0]):
+            left = float(before.left[at])
+            value = pod_object(
+                trace.pods,
+                int(before.pod[at]),
+                uid=f"before-{at}",
+                created=0.0,
+                run_time=left,
+                now=0.0,
+            )
+            value["spec"]["nodeName"] = trace.nodes.name[int(before.node[at])]
+            pod = read_pod(value)
+            cluster.observe(pod, 0.0)
+            placer.found(value, pod)
+            heapq.heappush(self._leaving, (left, -1 - at, pod))
+
+    def arrive(self, index: int) -> None:
+        """The next pod comes; first everything that ends until then leaves."""
+        now = float(self._trace.coming.time[index])
+        while self._leaving and self._leaving[0][0] <= now:
+            end, _, pod = heapq.heappop(self._leaving)
+            self.books.advance(end)
+            self._cluster.release(pod.uid, end)
+            self._placer.leave(pod, end)
+            self._retry(end)
+        self.books.advance(now)
+        if not self._attempt(index, now):
+            self._waiting.append(index)
+
+    def _attempt(self, index: int, now: float) -> bool:
+        coming = self._trace.coming
+        run_time = float(coming.run_time[index])
         value = pod_object(
-            pods,
+            self._trace.pods,
             int(coming.pod[index]),
             uid=f"openb-{index}",
             created=float(coming.time[index]),
-            run_time=float(coming.run_time[index]),
+            run_time=run_time,
             now=now,
         )
         pod = read_pod(value)
-        name = placer.place(value, pod, now)
+        name = self._placer.place(value, pod, now)
         if name is None:
             return False
-        placed[index], waited[index] = name, now - coming.time[index]
-        heapq.heappush(leaving, (now + float(coming.run_time[index]), index, pod))
+        self.placed[index], self.waited[index] = name, now - coming.time[index]
+        heapq.heappush(self._leaving, (now + run_time, index, pod))
         return True
 
-    def retry(now: float) -> None:
-        for _ in range(min(RETRIES, len(waiting))):
-            index = waiting.popleft()
-            if not attempt(index, now):
-                waiting.append(index)
-        # Those that failed again keep their places among the others: oldest first.
-        ordered = sorted(waiting)
-        waiting.clear()
-        waiting.extend(ordered)
-
-    for index in range(count):
-        now = float(coming.time[index])
-        while leaving and leaving[0][0] <= now:
-            end, _, pod = heapq.heappop(leaving)
-            books.advance(end)
-            cluster.release(pod.uid, end)
-            placer.leave(pod, end)
-            retry(end)
-        books.advance(now)
-        if not attempt(index, now):
-            waiting.append(index)
-    allocation, fragmentation = books.means
-    return Replayed(tuple(placed), waited, allocation, fragmentation)
+    def _retry(self, now: float) -> None:
+        tried = [self._waiting.popleft() for _ in range(min(RETRIES, len(self._waiting)))]
+        failed = [index for index in tried if not self._attempt(index, now)]
+        # Those that failed again keep their places: oldest first.
+        self._waiting.extendleft(reversed(failed))
