@@ -95,6 +95,10 @@ def _routes(service: Service) -> list[Route | Mount]:
 
     found: list[Route | Mount] = [*Routes(service).table(), *extender(service)]
     settings = service.settings
+    if settings.page.enabled:
+        from ..page import routes as page
+
+        found += page(service)
     if settings.security.tokens and settings.server.admin:
         found += Admin(service).table()
     return found
