@@ -63,6 +63,10 @@ BENCHES: Mapping[str, Bench] = {
         "fairlead.platform.benchmarks.projection",
         "learners with and without the HPML projection in a general-sum game",
     ),
+    "serve": Bench(
+        "fairlead.platform.benchmarks.serve",
+        "latency and throughput of live decisions, beside a bare policy and a bare ASGI echo",
+    ),
     "ablation": Bench(
         "fairlead.platform.benchmarks.ablation",
         "what guidance, trust region, budgets, clipping and projection each buy and cost",
