@@ -22,7 +22,7 @@ class BadAnswerError(Exception):
 
 def post(path: str, body: bytes, headers: dict[str, str] | None = None) -> bytes:
     """The bytes of a keep-alive POST."""
-    lines = [f"POST {path} HTTP/1.1", "Host: bench", f"Content-Length: {len(body)}"]
+    lines = [f"POST {path} HTTP/1.1", "Host: 127.0.0.1", f"Content-Length: {len(body)}"]
     lines += [f"{name}: {value}" for name, value in (headers or {}).items()]
     return "\r\n".join([*lines, "", ""]).encode() + body
 
