@@ -62,7 +62,7 @@ class Connection:
         head = bytes(self.pending[:end]).lower()
         if not head.startswith(b"http/1.1 200"):
             raise BadAnswerError(bytes(self.pending[:400]).decode("latin-1"))
-        length = int(head.split(b"content-length:", 1)[1].split(b"\r\n", 1)[0])
+        length = int(head.split(b"\r\ncontent-length:", 1)[1].split(b"\r\n", 1)[0])
         if len(self.pending) < end + 4 + length:
             return None
         body = bytes(self.pending[end + 4 : end + 4 + length])
