@@ -22,7 +22,7 @@ from .evaluation import Entrant, EvaluationTable, evaluate
 from .executors import Executor, Result
 from .files import UserError
 from .loop import Iteration, Loop
-from .moments import Moment, Observer, Outcome, Stage, Stopped
+from .moments import Moment, Observer, Outcome, Recorded, Stage, Stopped
 from .registry import find_domain
 from .rollouts import evaluation_seeds
 from .run_folder import RunFolder, Table, revision
@@ -231,6 +231,8 @@ class Job:
         self._timing.append(_row(done.number, seconds))
         self._timing.write()
         events.write(done.number, {**done.figures, **_prefixed("seconds", seconds)})
+        by_group = {name: [*map(float, column)] for name, column in figures.items()}
+        self._observer.record(Recorded(done.number, done.figures, seconds, by_group, faults.total))
 
     def _finish(self) -> None:
         """Bundle of the best policy, and its comparison with the heuristics on unseen seeds."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -37,6 +37,32 @@ def unwatched(_: Moment) -> None:
 
 
 @dataclass(frozen=True, slots=True)
+class Recorded:
+    """What an iteration measured, once its checkpoint is kept.
+
+    Attributes:
+        iteration: its number; 0: the policy before any update.
+        figures: statistics, ``group/name`` to number.
+        seconds: wall-clock per stage.
+        groups: statistics of each parameter group, by name.
+        workers_lost: since the job began.
+    """
+
+    iteration: int
+    figures: Mapping[str, float]
+    seconds: Mapping[str, float]
+    groups: Mapping[str, Sequence[float]]
+    workers_lost: int
+
+
+Record = Callable[[Recorded], None]
+
+
+def unrecorded(_: Recorded) -> None:
+    """A recorder that keeps nothing."""
+
+
+@dataclass(frozen=True, slots=True)
 class Outcome:
     """How a job ended.
 
@@ -65,10 +91,11 @@ class Stopped(Exception):  # noqa: N818
 
 @dataclass(frozen=True, slots=True)
 class Observer:
-    """Who watches a job, and the flag by which it is asked to stop."""
+    """Who watches a job, the flag by which it is asked to stop, and who takes its figures."""
 
     watch: Watch = unwatched
     stop: threading.Event = field(default_factory=threading.Event)
+    record: Record = unrecorded
 
     def raise_if_stopped(self) -> None:
         if self.stop.is_set():

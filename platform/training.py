@@ -16,14 +16,19 @@ from .checkpoint import Checkpoint, CheckpointError, CheckpointStore
 from .executors import Executor, make_executor, usable_cores
 from .files import UserError
 from .job import Job, baselines
-from .moments import Observer, Outcome, Watch, unwatched
+from .moments import Observer, Outcome, Record, Watch, unrecorded, unwatched
 from .report import write_report
 from .run_folder import RunFolder, write_json
 from .train_config import TrainConfig
 
 
 def start(
-    config: TrainConfig, root: Path, *, force: bool = False, watch: Watch = unwatched
+    config: TrainConfig,
+    root: Path,
+    *,
+    force: bool = False,
+    watch: Watch = unwatched,
+    record: Record = unrecorded,
 ) -> Outcome:
     """Train from the beginning in a new folder.
 
@@ -34,7 +39,7 @@ def start(
     folder = RunFolder(root)
     folder.require_free(force=force)
     with folder.locked():
-        return _run(RunFolder.create(root, config, force=force), config, None, watch)
+        return _run(RunFolder.create(root, config, force=force), config, None, (watch, record))
 
 
 def resume(
@@ -43,6 +48,7 @@ def resume(
     config: TrainConfig | None = None,
     checkpoint: int | None = None,
     watch: Watch = unwatched,
+    record: Record = unrecorded,
 ) -> Outcome:
     """Continue a run exactly where its last checkpoint was taken.
 
@@ -51,6 +57,7 @@ def resume(
         config: may differ from the stored one in ``iterations`` and ``execution`` only.
         checkpoint: continue from this iteration's instead, and forget later ones.
         watch: told how far it is.
+        record: given each iteration's figures.
 
     Raises:
         UserError: nothing to resume, a damaged checkpoint (named, with the remedy), or a
@@ -71,7 +78,7 @@ def resume(
             folder.write_config(config)
         if wanted is not None:
             store.drop_after(wanted)
-        return _run(folder, config or stored, loaded, watch)
+        return _run(folder, config or stored, loaded, (watch, record))
 
 
 def _require_same(stored: TrainConfig, wanted: TrainConfig, root: Path) -> None:
@@ -97,8 +104,12 @@ def _differences(old: Any, new: Any, name: str = "") -> list[str]:
 
 
 def _run(
-    folder: RunFolder, config: TrainConfig, loaded: Checkpoint | None, watch: Watch
+    folder: RunFolder,
+    config: TrainConfig,
+    loaded: Checkpoint | None,
+    told: tuple[Watch, Record],
 ) -> Outcome:
+    watch, record = told
     execution = config.execution
     torch.set_num_threads(execution.torch_threads)
     if execution.device.startswith("cuda") and not torch.cuda.is_available():
@@ -115,7 +126,7 @@ def _run(
         ) as executor,
         _stop_on_signal() as stop,
     ):
-        job = Job(folder, config, executor, Observer(watch, stop))
+        job = Job(folder, config, executor, Observer(watch, stop, record))
         finished = job.run(loaded)
         outcome = job.outcome(finished=finished)
         write_json(folder.summary, _summary(outcome, executor))

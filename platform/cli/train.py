@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -14,7 +15,7 @@ from ...policies.settings import Algorithm
 from ..files import UserError
 
 if TYPE_CHECKING:
-    from ..moments import Outcome
+    from ..moments import Outcome, Record
     from ..train_config import TrainConfig
 
 HELP_SCENARIO = ("cloud", "dispatch")
@@ -98,6 +99,14 @@ def train(
     knobs: Annotated[
         bool, typer.Option("--knobs", help="Only list the knobs of DOMAIN and --scenario.")
     ] = False,
+    metrics_port: Annotated[
+        int | None,
+        typer.Option(min=0, max=65535, help="Export Prometheus metrics on this port of loopback."),
+    ] = None,
+    metrics_textfile: Annotated[
+        Path | None,
+        typer.Option(help="Write metrics to this *.prom file (node_exporter's textfile folder)."),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Train a policy; write checkpoints, metrics, a bundle and a report into the run folder.
@@ -128,6 +137,7 @@ def train(
         force=force,
         as_json=as_json,
         wants_guidance=guidance == "dgpg",
+        metrics=(metrics_port, metrics_textfile),
     )
 
 
@@ -173,17 +183,27 @@ def _run(
     force: bool,
     as_json: bool,
     wants_guidance: bool = False,
+    metrics: tuple[int | None, Path | None] = (None, None),
 ) -> None:
     from .. import training
+    from ..metrics.training import TrainingMetrics, exporting
     from ..train_config import load_config
     from .watch import watching
+
+    def exported(config: TrainConfig, root: Path) -> AbstractContextManager[Record]:
+        figures = TrainingMetrics(
+            run=root.resolve().name, domain=config.domain, iterations=config.iterations
+        )
+        return exporting(figures, port=metrics[0], textfile=metrics[1])
 
     if resume:
         # What was not given anew stays as it was in the run.
         root = out or _default_out(load_config(domain, scenario, file=file, overrides=overrides))
         config = _again(root, file, overrides)
-        with watching(f"{config.domain}/{scenario}") as watch:
-            outcome = training.resume(root, config=config, checkpoint=checkpoint, watch=watch)
+        with watching(f"{config.domain}/{scenario}") as watch, exported(config, root) as record:
+            outcome = training.resume(
+                root, config=config, checkpoint=checkpoint, watch=watch, record=record
+            )
     else:
         config = load_config(domain, scenario, file=file, overrides=overrides)
         if wants_guidance and not config.learner.guided:
@@ -192,8 +212,8 @@ def _run(
                 "override; leave that out or give --guidance none"
             )
         root = out or _default_out(config)
-        with watching(f"{domain}/{scenario}") as watch:
-            outcome = training.start(config, root, force=force, watch=watch)
+        with watching(f"{domain}/{scenario}") as watch, exported(config, root) as record:
+            outcome = training.start(config, root, force=force, watch=watch, record=record)
     if not outcome.finished:
         Console(stderr=True).print(
             f"stopped after iteration {outcome.iteration}; continue with: fairlead train {domain} "

@@ -35,6 +35,9 @@ class Exposition:
         process: also those of the process and of Python's collector (``FOREIGN``).
         hold: how long a text is good for, s.
         clock: monotonic, in seconds.
+
+    Attributes:
+        registry: prometheus_client's, for its own servers.
     """
 
     def __init__(
@@ -45,12 +48,12 @@ class Exposition:
         hold: float = 0.25,
         clock: Callable[[], float] = time.monotonic,
     ):
-        self._registry = CollectorRegistry()
-        self._registry.register(meter)
+        self.registry = CollectorRegistry()
+        self.registry.register(meter)
         if process:
-            ProcessCollector(registry=self._registry)
-            PlatformCollector(registry=self._registry)
-            GCCollector(registry=self._registry)
+            ProcessCollector(registry=self.registry)
+            PlatformCollector(registry=self.registry)
+            GCCollector(registry=self.registry)
         self._hold, self._clock = hold, clock
         self._lock = threading.Lock()
         self._kept: dict[bool, tuple[float, bytes]] = {}
@@ -62,6 +65,6 @@ class Exposition:
             when, text = self._kept.get(openmetrics, (-float("inf"), b""))
             if now - when > self._hold:
                 render = openmetrics_text.generate_latest if openmetrics else generate_latest
-                text = render(self._registry)
+                text = render(self.registry)
                 self._kept[openmetrics] = (now, text)
             return text
