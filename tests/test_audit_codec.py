@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import zlib
 from dataclasses import replace
 
 import numpy as np
@@ -152,10 +153,13 @@ def test_damaged_payloads_are_refused_by_name_or_decode_to_a_record(data):
 @pytest.mark.parametrize(
     ("described", "words"),
     [
-        ([["<f4", [2**40], "<f4"]], "runs beyond"),
-        ([["<f4", [-1], "<f4"]], "does not describe"),
-        ([["|O", [1], "|O"]], "does not describe"),
-        ([["<f4", "x", "<f4"]], "does not describe"),
+        ([["<f4", [2**40], "<f4", 0]], "runs beyond"),
+        ([["<f4", [-1], "<f4", 0]], "does not describe"),
+        ([["|O", [1], "|O", 0]], "does not describe"),
+        ([["<f4", "x", "<f4", 0]], "does not describe"),
+        ([["<f4", [1], "<f4", -8]], "does not describe"),
+        ([["<f4", [2**20], "<f4", 16]], "cannot be unpacked"),
+        ([["<f4", [1], "<f4"]], "does not describe"),
         ([3], "does not describe"),
         ([], "where the description says"),
     ],
@@ -172,3 +176,26 @@ def test_a_newer_record_is_refused_by_its_version():
     payload = Tensors().payload({"v": 99, "is": "event"})
     with pytest.raises(RecordError, match="version 99"):
         decode(payload)
+
+
+def test_repetitive_arrays_are_packed_and_come_back():
+    rng = np.random.default_rng(1)
+    nodes = rng.normal(size=(8, 9)).astype(np.float32)
+    candidates = nodes[rng.integers(0, 8, (200, 9))]
+    candidates[rng.random((200, 9)) < 0.3] = 0.0
+    tensors = Tensors()
+    tensors.add(candidates)
+    payload = tensors.payload({})
+    assert len(payload) < candidates.nbytes / 2
+    assert same(unpack(payload)[1][0], candidates)
+
+
+@pytest.mark.parametrize("claimed", [4096, 8 * 2**20 - 4, 8 * 2**20 + 4])
+def test_a_packed_array_never_grows_beyond_what_it_claims(claimed):
+    bomb = zlib.compress(b"\0" * (8 * 2**20), 9)
+    described = [["<f4", [claimed // 4], "<f4", len(bomb)]]
+    text = orjson.dumps({"v": 1, "tensors": described})
+    payload = len(text).to_bytes(4, "little") + text
+    payload += b"\0" * (-len(payload) % 8) + bomb + b"\0" * (-len(bomb) % 8)
+    with pytest.raises(RecordError, match="something else"):
+        unpack(payload)
