@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 import time
 from contextlib import contextmanager
 from dataclasses import replace
 from types import SimpleNamespace
 
+import httpx
 import numpy as np
 import serving
 import uvicorn
@@ -47,7 +49,9 @@ class Slot:
         self.agents = agents
         spec, _, _ = serving.recorded(agents)
         # The random policy is a poor one; the switch would rightly take over all the time.
-        self.settings = SlotSettings.model_validate({"simplex": {"limit": 1000.0}})
+        self.settings = SlotSettings.model_validate(
+            {"simplex": {"limit": 1000.0}, "validation": {"imputed_share": 0.5}}
+        )
         live = cloud_live(spec, dict(serving.factory(agents).settings), self.settings)
         policy = Inline(CHAMPION, backend) if loaded else None
         seen = np.concatenate([one.agent for one in serving.observations(agents)])
@@ -95,7 +99,7 @@ class Slot:
         return entry
 
     def tick(self, count=1, *, ago=0.0, every=0.1, client="drive", **changes):
-        """Decide ``count`` more of the scenario's observations, the last one ``ago`` seconds ago."""
+        """Decide ``count`` more of the scenario's observations, the last ``ago`` seconds ago."""
         seen = serving.observations(self.agents)
         for left in range(count - 1, -1, -1):
             clock = Clock(time.monotonic() - ago - left * every, time.time() - ago - left * every)
@@ -135,6 +139,21 @@ class Daemon:
 def application(daemon):
     """The page alone, as an ASGI application."""
     return Starlette(routes=routes(daemon))
+
+
+class Browser:
+    """GETs on the page without a socket."""
+
+    def __init__(self, daemon):
+        self.app = application(daemon)
+
+    def get(self, path, **options):
+        async def ask():
+            transport = httpx.ASGITransport(app=self.app)
+            async with httpx.AsyncClient(transport=transport, base_url="http://page") as client:
+                return await client.get(path, **options)
+
+        return asyncio.run(ask())
 
 
 @contextmanager

@@ -112,7 +112,7 @@ FLEET = Board(
                         Query(mode(), "{{domain}} @ {{instance}}"),
                         words=MODE_WORDS,
                     ),
-                    6,
+                    5,
                 ),
             ),
         ),

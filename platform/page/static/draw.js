@@ -71,7 +71,7 @@ export function format(value, unit = "short", decimals = undefined) {
 export function clock(at, span) {
   const date = new Date(at * 1000);
   if (span > 129600) return date.toLocaleDateString("en-GB", { day: "numeric", month: "short" });
-  return date.toLocaleTimeString("en-GB", { hour: "2-digit", minute: "2-digit", second: span < 240 ? "2-digit" : undefined });
+  return date.toLocaleTimeString("en-GB", { hour: "2-digit", minute: "2-digit", second: span < 600 ? "2-digit" : undefined });
 }
 
 // options: {unit, decimals, stacked, fill, min, max, lines: [{value, color}], legend, height}
@@ -87,7 +87,7 @@ export function chart(element, at, series, options = {}) {
   const plot = new uPlot({
     width: Math.max(120, element.clientWidth), height: Math.max(60, options.height ?? element.clientHeight),
     legend: { show: false }, cursor: { y: false, points: { size: 6 } }, padding: [8, 22, 0, 0],
-    scales: { y: { range: (_, low, high) => limits(low, high, options) } },
+    scales: { x: options.between ? { range: () => options.between } : {}, y: { range: (_, low, high) => limits(low, high, options) } },
     axes: [{ ...axis, grid: { show: false }, space: 64, size: 24, values: (_, ticks) => ticks.map((at) => clock(at, ticks.at(-1) - ticks[0])) }, { ...axis, size: (u, values) => width(values), values: (_, ticks) => ticks.map(text), space: 28 }],
     series: [{}, ...order.map((index) => ({
       label: series[index].name, stroke: series[index].color, width: options.stacked ? 1 : 1.6, dash: series[index].dash,

@@ -64,7 +64,7 @@ function timeseries(element, panel, data) {
   legend(below, series, panel.unit, panel.decimals);
   const lines = panel.lines ? panel.thresholds.filter((step) => step.value !== null).map((step) => ({ value: step.value, color: paint(step.color) })) : [];
   plot.style.height = `${Math.max(70, element.clientHeight - below.offsetHeight - 4)}px`;
-  const made = chart(plot, times, series, { unit: panel.unit, decimals: panel.decimals, stacked: panel.stacked, fill: panel.stacked ? 0 : panel.fill, min: panel.min, max: panel.max, lines });
+  const made = chart(plot, times, series, { unit: panel.unit, decimals: panel.decimals, stacked: panel.stacked, fill: panel.stacked ? 0 : panel.fill, min: panel.min, max: panel.max, lines, between: [data.start, data.end] });
   return () => made.destroy();
 }
 
@@ -81,7 +81,7 @@ function stat(element, panel, data) {
     const step = mapping?.color ? null : value === null ? null : stepOf(panel, value);
     number.style.color = mapping?.color ? paint(mapping.color) : step && panel.thresholds.length > 1 ? paint(step.color) : colour("ink");
     item.append(number);
-    if (!named && (series.length > 1 || panel.legends.some(Boolean))) item.append(Object.assign(document.createElement("span"), { textContent: one.name }));
+    if (!named && (series.length > 1 || panel.legends.some((text) => text && text !== "__auto"))) item.append(Object.assign(document.createElement("span"), { textContent: one.name }));
     box.append(item);
   }
   element.classList.add("scrolls");
@@ -140,7 +140,7 @@ function stateTimeline(element, panel, data) {
   const wide = element.clientWidth;
   const left = Math.min(150, 14 + Math.max(...rows.map((one) => one.name.length)) * 6.4);
   const svg = make("svg", { class: "swim", viewBox: `0 0 ${wide} ${height}`, role: "img", "aria-label": panel.title });
-  const lane = Math.min(34, (height - 22) / rows.length);
+  const lane = Math.min(44, (height - 22) / rows.length);
   const span = data.end - data.start;
   rows.forEach((one, row) => {
     const y = row * lane + 2;
