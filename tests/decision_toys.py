@@ -87,7 +87,12 @@ class Middle:
 
 
 class ChoiceToy:
-    """At most ``room`` agents may take the same candidate column (not hold)."""
+    """At most ``room`` agents may take the same candidate column (not hold).
+
+    ``sure`` is what it knows of the way back without a baseline; NaN: nothing.
+    """
+
+    sure = float("nan")
 
     def __init__(self, *, room=2, limit=np.inf):
         self.baseline = Cheapest()
@@ -107,6 +112,9 @@ class ChoiceToy:
     def recoverable(self, observation, actions, baseline):
         cost = self.cost(observation, actions)
         return cost <= self.limit, self.limit - cost
+
+    def surely_recoverable(self, observation, actions):
+        return self.sure
 
     def cost(self, observation, actions):
         rows = np.arange(len(actions))

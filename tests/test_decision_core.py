@@ -462,6 +462,23 @@ class TestSimplex:
         assert state.latched
         assert decision.failures == {"simplex": "ZeroDivisionError: x"}
 
+    @pytest.mark.parametrize("part", ["recoverable", "surely_recoverable"])
+    def test_either_look_that_fails_is_a_refusal(self, part):
+        _, decision = ask(runtime(live=breaking(part, OSError("x"))))
+        assert decision.cause.tolist() == [Cause.SIMPLEX] * 4
+        assert decision.failures == {"simplex": "OSError: x"}
+
+    @pytest.mark.parametrize(
+        ("sure", "asked"), [(0.25, False), (0.0, False), (-0.1, True), (float("nan"), True)]
+    )
+    def test_the_baseline_is_asked_only_if_it_is_not_sure_without(self, sure, asked):
+        live = breaking("baseline", ValueError("asked"))
+        live.sure = sure
+        _, decision = ask(runtime(live=live))
+        assert ("baseline" in decision.failures) == asked
+        assert (decision.outcome == "ok") != asked
+        assert asked or decision.margin == sure
+
     def test_without_a_baseline_there_is_no_way_back(self):
         _, decision = ask(runtime(live=breaking("baseline", ValueError("x"))))
         assert decision.cause.tolist() == [Cause.SIMPLEX] * 4

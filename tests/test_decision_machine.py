@@ -94,10 +94,15 @@ class Looking(ChoiceToy):
     def recoverable(self, observation, actions, baseline):
         return self.verdict, 1.0 if self.verdict else -1.0
 
+    def surely_recoverable(self, observation, actions):
+        # Sure of half of what is recoverable.
+        return 0.5 if self.verdict and actions.sum() > 2 else -1.0
+
 
 class LookingBox(BoxToy):
     verdict = True
     recoverable = Looking.recoverable
+    surely_recoverable = Looking.surely_recoverable
 
 
 class Decisions(RuleBasedStateMachine):
@@ -192,7 +197,9 @@ TestDecisions.settings = settings(
 def test_actions_are_feasible_and_projected_once_whatever_fails(data, box, seed):
     """Any answer of the policy, any part broken, any subset of agents, any rows inactive."""
     live = BoxToy() if box else ChoiceToy(room=data.draw(st.integers(1, 3)))
-    for part in data.draw(st.sets(st.sampled_from(["hold", "safe", "recoverable", "deviation"]))):
+    for part in data.draw(
+        st.sets(st.sampled_from(["hold", "safe", "recoverable", "surely_recoverable", "deviation"]))
+    ):
         setattr(live, part, lambda *_: 1 / 0)
     agents = np.array(data.draw(st.permutations(range(6))))[: data.draw(st.integers(1, 6))]
     active = data.draw(st.lists(st.booleans(), min_size=len(agents), max_size=len(agents)))

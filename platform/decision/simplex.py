@@ -63,10 +63,14 @@ def look_ahead(
 
 
 def _verdict(live: Live, ladder: Ladder, actions: Actions) -> tuple[bool, float]:
-    baseline = ladder.projected_baseline()
-    if baseline is None:
-        return False, float("nan")
     try:
+        # Mostly enough, and it keeps the baseline off the decision path.
+        margin = float(live.surely_recoverable(ladder.observation, actions))
+        if margin >= 0.0:
+            return True, margin
+        baseline = ladder.projected_baseline()
+        if baseline is None:
+            return False, float("nan")
         recoverable, margin = live.recoverable(ladder.observation, actions, baseline.actions)
         return bool(recoverable), float(margin)
     except Exception as error:  # noqa: BLE001 - what cannot be judged is refused, and named
