@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from functools import cache
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from serving import random_policy
 
@@ -58,10 +60,7 @@ def make_openb_bundle(folder, *, seed=1):
 
 @cache
 def _bundle():
-    import tempfile
-    from pathlib import Path
-
-    with tempfile.TemporaryDirectory() as folder:
+    with TemporaryDirectory() as folder:
         make_openb_bundle(Path(folder) / "b")
         return load_bundle(Path(folder) / "b")
 
@@ -94,14 +93,17 @@ def node_json(name, *, cpu="64", memory="256Gi", gpus=0, model="T4"):
     }
 
 
-def pod_json(name, *, cpu="4", memory="8Gi", gpus=0, share=1000, tenant="LS", run_time=None, **notes):
-    """A ``v1.Pod`` that waits."""
+def pod_json(
+    name, *, cpu="4", memory="8Gi", gpus=0, share=1000, run_time=None, node="", tenant="LS", **notes
+):
+    """A ``v1.Pod`` that waits, or runs on ``node``."""
     annotations = {"fairlead.dev/tenant": tenant, **notes}
     if gpus:
         annotations["alibabacloud.com/gpu-count"] = str(gpus)
         annotations["alibabacloud.com/gpu-milli"] = str(share)
     if run_time is not None:
         annotations["fairlead.dev/run-time"] = str(run_time)
+    spec = {"containers": [{"resources": {"requests": {"cpu": cpu, "memory": memory}}}]}
     return {
         "metadata": {
             "name": name,
@@ -109,5 +111,5 @@ def pod_json(name, *, cpu="4", memory="8Gi", gpus=0, share=1000, tenant="LS", ru
             "uid": f"uid-{name}",
             "annotations": annotations,
         },
-        "spec": {"containers": [{"resources": {"requests": {"cpu": cpu, "memory": memory}}}]},
+        "spec": {**spec, "nodeName": node} if node else spec,
     }

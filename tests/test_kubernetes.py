@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from dataclasses import replace
 from functools import cache
@@ -16,16 +15,18 @@ from openb_bundle import live_runtime, node_json, openb_files, pod_json, simulat
 
 from fairlead.platform.decision.core import decide
 from fairlead.platform.decision.settings import SlotSettings
-from fairlead.platform.decision.types import Clock, Source, State
+from fairlead.platform.decision.types import Clock, Inference, Source, State
+from fairlead.platform.files import UserError
 from fairlead.platform.kubernetes.cluster import Cluster
 from fairlead.platform.kubernetes.objects import Node, Pod, read_node, read_pod
 from fairlead.platform.kubernetes.quantities import ObjectError, count, mebibytes, milli
 from fairlead.platform.kubernetes.ranking import ranked
 from fairlead.platform.kubernetes.service import build_extender
+from fairlead.platform.kubernetes.view import fits
 from fairlead.simulators.cloud.fragmentation import Fragmentation, typical_pods
 
+SHARED = []
 NOW = 1_700_000_000.0
-TYPICAL = {"cpu": "4", "memory": "8Gi"}
 
 
 @cache
@@ -139,7 +140,10 @@ def test_nodes_that_take_nobody():
     [
         (("metadata",), None),
         (("metadata", "name"), 3),
-        (("metadata", "annotations"), {"alibabacloud.com/gpu-count": "2", "alibabacloud.com/gpu-milli": "5"}),
+        (
+            ("metadata", "annotations"),
+            {"alibabacloud.com/gpu-count": "2", "alibabacloud.com/gpu-milli": "5"},
+        ),
         (("metadata", "annotations"), {"alibabacloud.com/gpu-count": "9999"}),
         (("metadata", "annotations"), {"fairlead.dev/run-time": "nan"}),
         (("metadata", "annotations"), {"alibabacloud.com/gpu-index": "0-x"}),
@@ -260,68 +264,282 @@ def test_books_balance_after_any_history(steps):
 # -- observations
 
 
-def test_observations_are_the_simulators_own():
-    """A head job that a dispatcher sees, and the same job as a pod: the same numbers."""
-    game, found, names = simulator(), extender()[0], None
-    runtime = live_runtime()
-    fleet = game.fleet
-    listed = [
-        node_json(
-            f"n{i}",
-            cpu=f"{int(fleet.resources.cpu[i])}m",
-            memory=f"{int(fleet.resources.memory[i])}Mi",
-            gpus=int(fleet.resources.gpus[i]),
-            model=fleet.types[fleet.type_of[i]].gpu_model,
-        )
-        for i in range(fleet.nodes)
-    ]
-    found.feed_nodes({"items": listed, "time": 0.0})
-    names = [f"n{i}" for i in range(fleet.nodes)]
-    seen = game.reset(4)
-    d = fleet.resources.demands
-    # The jobs that run at the start are pods of the same demands on the same nodes.
+def as_pods(game, now):
+    """What runs in the simulator, as pods on the same nodes with the same devices and ends."""
+    d = game.fleet.resources.demands
     for node, station in enumerate(game._cluster.stations):
-        for job in station.present():
-            left = dict(zip(map(id, station.present()), station.remaining(), strict=True))[id(job)]
-            value = Pod(
-                f"{node}-{id(job)}", "x", "d", int(d.cpu[job.demand]), int(d.memory[job.demand]),
-                int(d.gpus[job.demand]), int(d.gpu_milli[job.demand]), node=f"n{node}",
-                run_time=left, devices=tuple(job.gpus),
+        present = station.present()
+        for at, (job, left) in enumerate(zip(present, station.remaining(), strict=True)):
+            yield Pod(
+                f"{node}-{at}",
+                "x",
+                "d",
+                int(d.cpu[job.demand]),
+                int(d.memory[job.demand]),
+                int(d.gpus[job.demand]),
+                int(d.gpu_milli[job.demand]),
+                node=f"n{node}",
+                run_time=left,
+                devices=tuple(job.gpus),
+                started=now,
             )
-            found.cluster.observe(value, 0.0)
-    rng = np.random.default_rng(0)
-    checked = 0
+
+
+def as_nodes(game):
+    there = game.fleet.resources
+    for node in range(game.fleet.nodes):
+        kind = game.fleet.types[game.fleet.type_of[node]]
+        yield node_json(
+            f"n{node}",
+            cpu=f"{int(there.cpu[node])}m",
+            memory=f"{int(there.memory[node])}Mi",
+            gpus=int(there.gpus[node]),
+            model=kind.gpu_model,
+        )
+
+
+def test_observations_are_the_simulators_own():
+    """What a dispatcher sees of the present, and what its head job sees as a pod: equal numbers."""
+    game, (found, _) = simulator(), extender()
+    game.reset(4)
     for _ in range(3):
         seen = game.step(np.zeros(game.spec.agents, np.int64)).observation
-        snapshot = game._snapshots[-1]
-    for agent in np.flatnonzero(seen.active)[:6].tolist():
+    spec, fleet, heads = game.spec, game.fleet, game._heads
+    target = np.tile(np.arange(-1, fleet.nodes), (spec.agents, 1))
+    capable = fleet.resources.capable()[heads.demand]
+    target[:, 1:][~capable] = -1
+    want, mask, _ = game._features.candidates(game._snapshots[-1], heads, target)
+    found.feed_nodes({"items": list(as_nodes(game)), "time": seen.time})
+    for value in as_pods(game, seen.time):
+        found.cluster.observe(value, seen.time)
+    names = [f"n{i}" for i in range(fleet.nodes)]
+    d = fleet.resources.demands
+    # Averages, waiting pods, load forecast and time of day are the live system's own.
+    own = {"waiting", "load", "day_sin", "day_cos"}
+    agent_columns = [i for i, f in enumerate(spec.agent_features) if f.name not in own]
+    columns = [i for i, f in enumerate(spec.candidate_features) if f.name != "utilisation"]
+    active = np.flatnonzero(seen.active).tolist()
+    assert len(active) >= 4
+    for agent in active:
         head = game._queues[agent][0]
         value = Pod(
-            f"h{agent}", "h", "d", int(d.cpu[head.demand]), int(d.memory[head.demand]),
-            int(d.gpus[head.demand]), int(d.gpu_milli[head.demand]),
-            tenant=fleet.groups[fleet.group_of[agent]], run_time=float(head.size),
+            f"h{agent}",
+            "h",
+            "d",
+            int(d.cpu[head.demand]),
+            int(d.memory[head.demand]),
+            int(d.gpus[head.demand]),
+            int(d.gpu_milli[head.demand]),
+            tenant=fleet.groups[fleet.group_of[agent]],
+            run_time=float(head.size),
             created=head.arrival,
         )
-        kept = rng.permutation(fleet.nodes)
-        ours = found.viewer.see(value, [names[i] for i in kept], seen.time, run_time=1.0)
-        for column, node in enumerate(seen.target[agent].tolist()):
-            if node < 0:
-                continue
-            mine = ours.observation.candidates[0, 1 + int(np.flatnonzero(kept == node)[0])]
-            theirs, *_ = game._features.candidates(
-                snapshot, game._heads, seen.target
+        ours = found.viewer.see(value, names, seen.time, run_time=1.0)
+        assert (ours.legal == mask[agent, 1:]).all()
+        assert (ours.legal == fits(found.cluster, value, names).legal).all()
+        assert spec.group_of[ours.agent] == fleet.group_of[agent]
+        np.testing.assert_allclose(
+            ours.observation.candidates[0][:, columns], want[agent][:, columns], rtol=1e-6
+        )
+        mine, theirs = ours.observation.agent[0], seen.agent[agent]
+        np.testing.assert_allclose(mine[agent_columns], theirs[agent_columns], rtol=1e-6)
+
+
+def test_a_pod_keeps_its_dispatcher_and_unknown_tenants_have_the_first_group():
+    found, _ = extender()
+    spec = live_runtime().spec
+    agents = {found.viewer.agent_of(pod(str(i), tenant=spec.groups[-1])) for i in range(60)}
+    assert agents == set(np.flatnonzero(spec.group_of == len(spec.groups) - 1).tolist())
+    assert spec.group_of[found.viewer.agent_of(pod("a", tenant="nobody"))] == 0
+    assert found.viewer.agent_of(pod("a")) == found.viewer.agent_of(pod("a"))
+
+
+def test_a_bundle_of_another_scenario_is_refused():
+    with pytest.raises(UserError, match="openb"):
+        build_extender(replace(live_runtime(), live=None), None)
+
+
+# -- verbs
+
+
+def ask(found, value, names):
+    return found.filter({"Pod": value, "NodeNames": names})
+
+
+def test_filter_says_who_can_and_why_the_others_cannot():
+    found, entries = extender(nodes=4)
+    found.feed_pods(pod_json("big", cpu="63", node="n1"))
+    answer = ask(found, pod_json("p", gpus=1, share=500), ["n0", "n1", "n3", "n9"])
+    assert answer["NodeNames"] == ["n3"] and answer["Nodes"] is None and answer["Error"] == ""
+    assert answer["FailedNodes"] == {
+        "n1": "insufficient cpu",
+        "n9": "node is not in the extender's cache",
+    }
+    assert answer["FailedAndUnresolvableNodes"] == {"n0": "too few GPUs"}
+    assert set(answer) == {
+        "Nodes",
+        "NodeNames",
+        "FailedNodes",
+        "FailedAndUnresolvableNodes",
+        "Error",
+    }
+    assert not entries.asked
+
+
+def test_filter_with_whole_nodes_answers_with_whole_nodes():
+    """nodeCacheCapable: false; the nodes' capacities come with the question."""
+    found, _ = extender(nodes=0)
+    nodes = [node_json("a", gpus=2), node_json("b")]
+    answer = found.filter({"Pod": pod_json("p", gpus=1), "Nodes": {"items": nodes}})
+    assert answer["Nodes"]["items"] == [nodes[0]] and answer["NodeNames"] is None
+    assert answer["FailedAndUnresolvableNodes"] == {"b": "too few GPUs"}
+    scores = found.prioritize({"Pod": pod_json("p", gpus=1), "Nodes": {"items": nodes[:1]}})
+    assert scores.view() == [{"Host": "a", "Score": 10}]
+    # What was bound is remembered although the nodes come anew with every question.
+    bound = {"PodName": "p", "PodNamespace": "default", "PodUID": "uid-p", "Node": "a"}
+    assert found.bind(bound) == {"Error": ""}
+    whole = found.filter({"Pod": pod_json("q", gpus=2), "Nodes": {"items": nodes}})
+    assert whole["Nodes"]["items"] == [] and "insufficient gpu" in whole["FailedNodes"]["a"]
+
+
+def test_prioritize_follows_the_policy_and_the_best_stands_alone():
+    found, entries = extender(nodes=12, drift={"enabled": False}, simplex={"enabled": False})
+    names = [f"n{i}" for i in range(12)]
+    for at in range(6):
+        value = pod_json(f"p{at}", gpus=at % 2, run_time=100.0 + at)
+        asked = ask(found, value, names)["NodeNames"]
+        answer = found.prioritize({"Pod": value, "NodeNames": asked})
+        decision = entries.asked and answer.entry.decision
+        assert decision.source[0] in (Source.POLICY, Source.PROJECTED)
+        scores = answer.scores.tolist()
+        assert scores.count(10) == 1 and all(0 <= s <= 10 for s in scores)
+        preference = decision.preference[0, 1:]
+        assert int(answer.scores.argmax()) == int(preference.argmax())
+        order = np.argsort(-preference, kind="stable")
+        assert (np.diff(answer.scores[order]) <= 0).all()
+        found.bind({"PodUID": value["metadata"]["uid"], "Node": asked[int(answer.scores.argmax())]})
+    request = entries.asked[-1]
+    assert request.greedy is True and request.episode == "uid-p5" and request.seq == -1
+
+
+def raises(*_):
+    raise RuntimeError("boom")
+
+
+def nan(observation, agents, seed, greedy):
+    del agents, seed, greedy
+    scores = np.full(observation.mask.shape, np.nan, np.float32)
+    return Inference(np.ones(scores.shape[0], np.int64), scores)
+
+
+@pytest.mark.parametrize("policy", [raises, nan])
+def test_best_fit_places_when_the_policy_fails(policy):
+    found, entries = extender(nodes=0)
+    entries.runtime = live_runtime(policy=policy)
+    found.feed_nodes(
+        {
+            "time": 0.0,
+            "items": [
+                node_json("wide", cpu="120", gpus=8),
+                node_json("tight", cpu="16", gpus=1),
+                node_json("middle", cpu="64", gpus=2),
+            ],
+        }
+    )
+    value = pod_json("p", gpus=1)
+    answer = found.prioritize({"Pod": value, "NodeNames": ["wide", "tight", "middle"]})
+    assert answer.entry.decision.outcome == "fallback"
+    assert answer.entry.decision.source[0] == Source.BASELINE
+    assert answer.view()[1] == {"Host": "tight", "Score": 10}
+    assert answer.scores[2] > answer.scores[0]
+
+
+def test_nobody_is_asked_where_nothing_fits():
+    found, entries = extender(nodes=2)
+    answer = found.prioritize({"Pod": pod_json("p", cpu="999"), "NodeNames": ["n0", "n1"]})
+    assert answer.scores.tolist() == [0, 0] and answer.entry is None and not entries.asked
+
+
+def test_bind_books_once_and_refuses_what_does_not_fit():
+    found, _ = extender(nodes=2)
+    value = pod_json("p", gpus=2)
+    binding = {"PodName": "p", "PodNamespace": "default", "PodUID": "uid-p", "Node": "n1"}
+    assert "not known here" in found.bind(binding)["Error"]
+    ask(found, value, ["n0", "n1"])
+    assert "too few GPUs" in found.bind({**binding, "Node": "n0"})["Error"]
+    assert found.bind(binding) == {"Error": ""}
+    assert found.bind(binding) == {"Error": ""}
+    assert "bound to n1 already" in found.bind({**binding, "Node": "n0"})["Error"]
+    assert found.cluster.view(NOW).gpu[1].tolist() == [0, 0]
+    assert found.forget("uid-p") and not found.forget("uid-p")
+    assert found.cluster.view(NOW).gpu[1].tolist() == [1000, 1000]
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.integers(-5, 5) | st.text(max_size=4),
+        lambda inner: (
+            st.lists(inner, max_size=3)
+            | st.dictionaries(
+                st.sampled_from(["Pod", "Nodes", "NodeNames", "metadata", "name", "spec"]),
+                inner,
+                max_size=4,
             )
-            want = theirs[agent, column]
-            skip = {game.spec.candidate_column(n) for n in ("utilisation",)}
-            keep = [c for c in range(want.shape[0]) if c not in skip]
-            if snapshot.jobs[node] == found.cluster.view(seen.time).jobs[node]:
-                np.testing.assert_allclose(mine[keep], want[keep], rtol=2e-6, atol=1e-3)
-                assert ours.legal[int(np.flatnonzero(kept == node)[0])] == seen.mask[agent, column] or game.scenario.snapshot_age
-                checked += 1
-        mine = ours.observation.agent[0]
-        # Waiting pods, load forecast and time of day are the live system's own.
-        own = {game.spec.agent_column(n) for n in ("waiting", "load", "day_sin", "day_cos")}
-        columns = [c for c in range(mine.shape[0]) if c not in own]
-        np.testing.assert_allclose(mine[columns], seen.agent[agent][columns], rtol=2e-6)
-    assert checked > 30
-    assert runtime.spec.agents == game.spec.agents
+        ),
+        max_leaves=12,
+    )
+)
+def test_any_json_is_answered_with_an_error_and_changes_nothing(value):
+    if not SHARED:
+        SHARED.extend(extender())
+    found = SHARED[0]
+    assert found.filter(value)["Error"]
+    assert found.bind(value)["Error"]
+    for verb in (found.prioritize, found.feed_nodes, found.feed_pods):
+        with pytest.raises(ObjectError):
+            verb(value)
+    assert len(found.cluster.nodes) == 4 and not found.cluster.pods
+
+
+def test_replace_makes_the_list_of_pods_complete():
+    found, _ = extender(nodes=2)
+    found.feed_pods({"items": [pod_json("a", node="n0"), pod_json("b")]})
+    assert set(found.cluster.pods) == {"uid-a"} and set(found.cluster.waiting) == {"uid-b"}
+    found.feed_pods({"items": [pod_json("c", node="n1")], "replace": True})
+    assert set(found.cluster.pods) == {"uid-c"} and not found.cluster.waiting
+
+
+def test_a_replays_clock_counts_only_after_a_list_with_a_time():
+    found, _ = extender(nodes=2)
+    later = pod_json("p", **{"fairlead.dev/time": "500"})
+    ask(found, later, ["n0"])
+    assert found._now == 500.0
+    found.feed_nodes({"items": [node_json("n0")]})
+    ask(found, later, ["n0"])
+    assert found._now > 1e9
+
+
+# -- scores
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(st.tuples(st.floats(-50, 50), st.booleans()), min_size=1, max_size=30), st.data())
+def test_scores_are_whole_in_range_ordered_and_the_winner_is_alone(rows, data):
+    value, legal = np.array([v for v, _ in rows]), np.array([ok for _, ok in rows])
+    chosen = data.draw(st.sampled_from([-1, *np.flatnonzero(legal).tolist()]))
+    scores = ranked(value, legal, chosen)
+    assert scores.dtype == np.int64 and scores.min() >= 0
+    assert (scores[~legal] == 0).all()
+    if chosen < 0:
+        assert not scores.any()
+        return
+    assert scores[chosen] == 10 and (scores == 10).sum() == 1
+    others = np.flatnonzero(legal & (np.arange(value.size) != chosen))
+    order = others[np.argsort(value[others], kind="stable")]
+    assert (np.diff(scores[order]) >= 0).all()
+
+
+def test_scores_by_hand():
+    scores = ranked(np.array([0.0, 1.0, 0.5, 0.95, 7.0]), np.array([1, 1, 1, 1, 0], bool), 1)
+    assert scores.tolist() == [0, 10, 5, 9, 0]

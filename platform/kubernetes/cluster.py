@@ -47,6 +47,7 @@ class Cluster:
         nodes: as fed.
         row: name to row.
         models: GPU models, sorted; a node's is an index (-1 without GPUs).
+        up: ``[M]`` nodes that are ready.
         resources: capacities; its ``demands`` are empty (a pod brings its own).
         pods: bookings by uid.
         waiting: pods that are known to wait, by uid.
@@ -169,6 +170,12 @@ class Cluster:
             return np.ones(len(self.models), dtype=bool)
         return np.array([model in pod.models for model in self.models], dtype=bool)
 
+    def free(self, row: Ints) -> tuple[Ints, Ints, Ints]:
+        """Free milli-cores, MiB and milli of each device of some nodes; never negative."""
+        ledger = self._ledger
+        cpu, memory = np.maximum(ledger.cpu[row], 0), np.maximum(ledger.memory[row], 0)
+        return cpu, memory, np.maximum(ledger.gpu[row], 0)
+
     def view(self, now: float) -> ClusterView:
         """The present, as the simulator's features read nodes."""
         dirty = np.flatnonzero(self._dirty)
@@ -182,7 +189,7 @@ class Cluster:
         return ClusterView(
             jobs=self._jobs,
             utilisation=self._averages(now),
-            up=self._up,
+            up=self.up,
             cpu=np.maximum(self._ledger.cpu, 0),
             memory=np.maximum(self._ledger.memory, 0),
             gpu=np.maximum(self._ledger.gpu, 0),
@@ -218,7 +225,7 @@ class Cluster:
         )
         self.types, self.type_of = node_types(listed, np.arange(count)) if count else ((), none)
         self._ledger = Ledger(self.resources)
-        self._up = np.array([node.ready for node in nodes], bool)
+        self.up = np.array([node.ready for node in nodes], bool)
         self._jobs = np.zeros(count, np.int64)
         self._capacity = np.where(listed.gpus > 0, listed.gpus * WHOLE, listed.cpu_milli)
         self._average, self._since = np.zeros(count), np.full(count, now)

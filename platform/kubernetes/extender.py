@@ -22,7 +22,7 @@ from .cluster import Cluster
 from .objects import Node, Pod, read_node, read_pod
 from .quantities import ObjectError
 from .ranking import ranked
-from .view import RUN_TIME, Seen, Viewer
+from .view import RUN_TIME, Seen, Viewer, fits
 
 CLIENT = "kube-scheduler"
 REMEMBERED = 8192
@@ -96,15 +96,15 @@ class Extender:
         """
         try:
             pod, names, nodes = self._asked(arguments)
-            now = self._time(pod)
-            seen = self.viewer.see(pod, names, now, run_time=self._run_time)
-            later, never = self.viewer.reasons(pod, seen, now)
         except ObjectError as error:
             return _filtered(None, None, {}, {}, str(error))
-        fits = np.flatnonzero(seen.legal).tolist()
+        self._time(pod)
+        found = fits(self.cluster, pod, names)
+        later, never = found.failed()
+        able = np.flatnonzero(found.legal).tolist()
         if nodes is None:
-            return _filtered(None, [names[at] for at in fits], later, never, "")
-        return _filtered([nodes[at] for at in fits], None, later, never, "")
+            return _filtered(None, [names[at] for at in able], later, never, "")
+        return _filtered([nodes[at] for at in able], None, later, never, "")
 
     def prioritize(self, arguments: object) -> Priorities:
         """Scores of the nodes: the policy's choice alone has 10.
@@ -156,10 +156,10 @@ class Extender:
         pod = self._seen.get(uid) or self.cluster.waiting.get(uid)
         if pod is None:
             raise ObjectError(f"pod {uid} is not known here: ask filter or prioritize about it")
-        now = self._time(pod)
-        seen = self.viewer.see(pod, [name], now, run_time=self._run_time)
-        if not seen.legal[0]:
-            later, never = self.viewer.reasons(pod, seen, now)
+        self._time(pod)
+        found = fits(self.cluster, pod, [name])
+        if not found.legal[0]:
+            later, never = found.failed()
             raise ObjectError(f"node {name} cannot take pod {uid}: {(later | never)[name]}")
         return pod, name
 

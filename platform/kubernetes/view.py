@@ -25,6 +25,21 @@ RUN_TIME = 600.0
 """Expected run time of pods that name none where training tells nothing better, s."""
 _KEPT = 256
 
+REASONS = (
+    "node is not in the extender's cache",
+    "too few GPUs",
+    "GPU model not accepted",
+    "CPU demand above capacity",
+    "memory demand above capacity",
+    "node is not ready",
+    "insufficient cpu",
+    "insufficient memory",
+    "insufficient gpu: too few devices have the share free",
+)
+"""Why a node cannot take a pod; the second to fifth never change."""
+
+_NEVER = 0b11110
+
 
 @dataclass(frozen=True, slots=True)
 class Seen:
@@ -116,38 +131,6 @@ class Viewer:
         )
         return Seen(observation, agent, tuple(names), row, mask[0, 1:].copy())
 
-    def reasons(self, pod: Pod, seen: Seen, now: float) -> tuple[dict[str, str], dict[str, str]]:
-        """Why nodes cannot take the pod: those that may later, and those that never will."""
-        cluster, resources = self._cluster, self._cluster.resources
-        view, accepts = cluster.view(now), cluster.accepts(pod)
-        later: dict[str, str] = {}
-        never: dict[str, str] = {}
-        for at in np.flatnonzero(~seen.legal).tolist():
-            name, row = seen.names[at], int(seen.row[at])
-            if row < 0:
-                later[name] = "node is not in the extender's cache"
-                continue
-            model = int(resources.model[row])
-            lacks = [
-                (pod.gpus > int(resources.gpus[row]), "too few GPUs"),
-                (pod.gpus > 0 and model >= 0 and not accepts[model], "GPU model not accepted"),
-                (pod.cpu > int(resources.cpu[row]), "CPU demand above capacity"),
-                (pod.memory > int(resources.memory[row]), "memory demand above capacity"),
-            ]
-            missing = [text for lacking, text in lacks if lacking]
-            if missing:
-                never[name] = "; ".join(missing)
-                continue
-            free = int(np.count_nonzero(view.gpu[row] >= max(pod.gpu_milli, 1)))
-            lacks = [
-                (not bool(view.up[row]), "node is not ready"),
-                (pod.cpu > int(view.cpu[row]), "insufficient cpu"),
-                (pod.memory > int(view.memory[row]), "insufficient memory"),
-                (pod.gpus > free, f"insufficient gpu: {free} device(s) have the share free"),
-            ]
-            later[name] = "; ".join(text for lacking, text in lacks if lacking)
-        return later, never
-
     def _prepared(self, pod: Pod) -> tuple[Features, Bools]:
         """Features for the pod's demand, and ``[M]`` nodes that could host it when empty."""
         cluster = self._cluster
@@ -211,6 +194,63 @@ class Viewer:
             estimate=np.ones(1),
             services=np.full((1, max(len(self._cluster.types), 1)), run_time),
         )
+
+
+@dataclass(frozen=True, slots=True)
+class Fits:
+    """Which of the nodes that were asked about can take a pod, and why the others cannot.
+
+    Attributes:
+        names: as asked.
+        code: ``[K]`` sum of the bits of what is missing, in the order of :data:`REASONS`.
+    """
+
+    names: tuple[str, ...]
+    code: Ints
+
+    @property
+    def legal(self) -> Bools:
+        """``[K]`` nodes that can take the pod now."""
+        return self.code == 0
+
+    def failed(self) -> tuple[dict[str, str], dict[str, str]]:
+        """Reasons by name: of nodes that may take it later, and of those that never will."""
+        texts = {code: _text(code) for code in np.unique(self.code).tolist()}
+        later: dict[str, str] = {}
+        never: dict[str, str] = {}
+        for name, code in zip(self.names, self.code.tolist(), strict=True):
+            if code:
+                (never if code & _NEVER else later)[name] = texts[code]
+        return later, never
+
+
+def fits(cluster: Cluster, pod: Pod, names: Sequence[str]) -> Fits:
+    """Whether the named nodes can take the pod: the legality of its observation, explained."""
+    row = np.array([cluster.row.get(name, -1) for name in names], np.int64)
+    known = row >= 0
+    if not cluster.nodes:
+        return Fits(tuple(names), np.ones(row.shape[0], np.int64))
+    at, there = np.maximum(row, 0), cluster.resources
+    cpu, memory, gpu = cluster.free(at)
+    accepts, model = cluster.accepts(pod), there.model[at]
+    lacks = (
+        pod.gpus > there.gpus[at],
+        (pod.gpus > 0) & (model >= 0) & ~accepts[model],
+        pod.cpu > there.cpu[at],
+        pod.memory > there.memory[at],
+        ~cluster.up[at],
+        pod.cpu > cpu,
+        pod.memory > memory,
+        pod.gpus > (gpu >= max(pod.gpu_milli, 1)).sum(axis=1),
+    )
+    code = sum(lack.astype(np.int64) << bit for bit, lack in enumerate(lacks, start=1))
+    return Fits(tuple(names), np.where(known, code, 1))
+
+
+def _text(code: int) -> str:
+    # What can never fit need not also be short now.
+    told = code & _NEVER or code
+    return "; ".join(text for bit, text in enumerate(REASONS) if told >> bit & 1)
 
 
 def _class(pod: Pod) -> int:
