@@ -117,13 +117,13 @@ def encode_header(header: Header) -> bytes:
     return Tensors().payload({"v": VERSION, "is": "segment", **values, **rest})
 
 
-def encode_entry(entry: Entry, *, full: bool) -> bytes:
-    """The payload of one decision.
+def encode_entry(entry: Entry, *, full: bool, pack: bool = True) -> bytes:
+    """The payload of one decision; ``pack`` as in :class:`.tensors.Tensors`.
 
     Raises:
         RecordError: an array of a type that records do not hold, or too much of it.
     """
-    tensors = Tensors()
+    tensors = Tensors(pack=pack)
     request, clock = entry.request, entry.clock
     description = {
         "v": VERSION,

@@ -40,9 +40,14 @@ class RecordError(ValueError):
 
 
 class Tensors:
-    """Collects the arrays of one payload. An array that is added twice is stored once."""
+    """Collects the arrays of one payload. An array that is added twice is stored once.
 
-    def __init__(self) -> None:
+    Args:
+        pack: pack large arrays; it takes five times as long as writing them as they are.
+    """
+
+    def __init__(self, *, pack: bool = True) -> None:
+        self._pack = pack
         self._described: list[tuple[str, list[int], str, int]] = []
         self._parts: list[bytes] = []
         self._known: dict[int, int] = {}
@@ -65,7 +70,7 @@ class Tensors:
             raise RecordError(f"arrays of type {array.dtype} cannot be recorded")
         stored = stored.astype(stored.dtype.newbyteorder("<"), copy=False)
         data = stored.tobytes()
-        packed = _packed(data)
+        packed = _packed(data) if self._pack else data
         size = 0 if packed is data else len(packed)
         self._described.append((stored.dtype.str, list(array.shape), wide, size))
         data = packed
