@@ -17,6 +17,9 @@ from .http import TooLarge, Unreadable
 from .interface import AuditStopped, Entry, Meter
 from .slot import LiveSlot, NotReady
 
+RETRY = {"not_ready": 1, "audit": 5}
+"""Seconds after which asking again makes sense, by code."""
+
 Decode = Callable[[Spec, Limits, float], tuple[Request, Wanted]]
 Encode = Callable[[Entry, Wanted, float], tuple[bytes, dict[str, str]]]
 
@@ -138,4 +141,4 @@ def problem_of(error: Exception) -> Problem:
     if type(error) not in codes:
         raise TypeError(f"{error!r} is not a refusal")
     code = codes[type(error)]
-    return Problem.of(code, str(error) or code, retry_after=1 if code == "not_ready" else None)
+    return Problem.of(code, str(error) or code, retry_after=RETRY.get(code))

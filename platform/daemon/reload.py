@@ -50,19 +50,29 @@ class Change:
 
 def compare(old: ServeConfig, new: ServeConfig) -> Change:
     """Take over what is safe."""
-    before, after = _flat(old.model_dump(mode="json")), _flat(new.model_dump(mode="json"))
+    before, after = _flat(_given(old)), _flat(_given(new))
     changed = sorted(
         key for key in before.keys() | after.keys() if before.get(key) != after.get(key)
     )
     applied = tuple(key for key in changed if _safe(key) and key in after)
     refused = tuple(key for key in changed if key not in applied)
-    values: dict[str, Any] = old.model_dump(mode="json")
+    values = _given(old)
     for key in applied:
         nested: Any = after[key]
         for part in reversed(key.split(".")):
             nested = {part: nested}
         values = merged(values, nested)
     return Change(ServeConfig.model_validate(values), applied, refused)
+
+
+def _given(settings: ServeConfig) -> dict[str, Any]:
+    """All values, but of the domains' own sections only what was said: the rest is general."""
+    values = settings.model_dump(mode="json")
+    values["slots"] = {
+        domain: own.model_dump(mode="json", exclude_unset=True)
+        for domain, own in settings.slots.items()
+    }
+    return values
 
 
 def _safe(key: str) -> bool:
