@@ -25,6 +25,7 @@ from fairlead.platform.decision.settings import (
     BreakerSettings,
     SimplexSettings,
     SlotSettings,
+    ValidationSettings,
 )
 from fairlead.platform.decision.types import (
     Breaker,
@@ -262,6 +263,24 @@ class TestLadder:
         assert previous.asked == []
         assert decision.source.tolist() == [Source.BASELINE] * 4
         assert decision.failures["previous"].startswith("timeout")
+
+    def test_it_does_not_act_for_agents_that_are_withheld(self):
+        seen = observe(mask=FULL)
+        agent = seen.agent.copy()
+        agent[1] = np.nan
+        previous = Scripted([1, 1, 1, 1], digest="older")
+        run = runtime(Scripted("error"), previous=previous)
+        knobs = settings(validation=ValidationSettings(imputed_share=1.0))
+        _, decision = ask(run, seen=replace(seen, agent=agent), settings=knobs)
+        assert decision.source.tolist() == [Source.PREVIOUS, Source.BASELINE, 5, 5]
+        assert decision.cause.tolist() == [Cause.ERROR, Cause.INVALID] + [Cause.ERROR] * 2
+        assert not previous.asked[0][0].active[1]
+        # Everybody fell back, each for a reason of their own.
+        _, decision = ask(
+            run, seen=replace(seen, agent=agent), settings=knobs, observed=NOW.wall - 60
+        )
+        assert decision.cause.tolist() == [Cause.STALE, Cause.INVALID] + [Cause.STALE] * 2
+        assert decision.invalid == {"missing": 1, "stale": 1}
 
     def test_below_a_broken_previous_one_is_the_baseline(self):
         run = runtime(Scripted("error"), previous=Scripted("non-finite"))

@@ -12,11 +12,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import serving
-from decision_toys import first_legal, observe
+from decision_toys import ask, first_legal, observe, runtime
 
 from fairlead.platform.decision.asking import Inline
+from fairlead.platform.decision.ladder import feasible
+from fairlead.platform.decision.settings import BreakerSettings, SlotSettings
 from fairlead.platform.decision.supervised import Supervised
-from fairlead.platform.decision.types import Inference
+from fairlead.platform.decision.types import Cause, Inference, State
 from fairlead.policies.acting import PolicyActor
 
 SEEN = observe()
@@ -96,6 +98,7 @@ def test_a_hung_thread_is_abandoned_and_the_next_asking_has_another(backend):
     policy = Supervised(digest="x", backend=backend)
     backend.gate.clear()
     assert asking(policy, 0.01).status == "timeout"
+    eventually(lambda: backend.calls == 1)
     hung = backend.gate
     backend.gate = threading.Event()
     backend.gate.set()
@@ -111,7 +114,8 @@ def test_so_many_may_hang_and_then_it_is_not_asked_until_one_ends(backend):
     backend.gate.clear()
     for _ in range(3):
         assert asking(policy, 0.01).status == "timeout"
-    assert (backend.calls, policy.abandoned) == (3, 2)
+    eventually(lambda: backend.calls == 3)
+    assert policy.abandoned == 2
     for _ in range(5):
         outcome = asking(policy, 0.01)
         assert outcome.status == "error" and "3 askings hang" in outcome.detail
@@ -251,6 +255,22 @@ def test_a_backend_that_never_lets_go_of_the_interpreter_is_late_by_the_switch_i
         sys.setswitchinterval(before)
     # The best of three: other processes may take the processor away at any time.
     assert min(waits) < 0.06
+
+
+def test_a_decision_with_a_policy_that_hangs_is_in_time(backend):
+    backend.gate.clear()
+    knobs = SlotSettings(deadline=0.1, breaker=BreakerSettings(minimum=3, share=1.0))
+    policy, state, waits = Supervised(digest="x", backend=backend), State(), []
+    for tick in range(5):
+        began = time.perf_counter()
+        state, decision = ask(runtime(policy), seen=SEEN, settings=knobs, state=state)
+        waits.append(time.perf_counter() - began)
+        assert set(decision.cause.tolist()) == {Cause.DEADLINE if tick < 3 else Cause.BREAKER}
+        assert feasible(SEEN, decision.actions)
+    # The best of three, as above; once the breaker is open nobody waits for it any more.
+    assert 0.06 <= min(waits[:3]) < 0.1
+    assert min(waits[3:]) < 0.03
+    assert policy.abandoned == 2
 
 
 def test_the_hand_over_costs_little_beside_the_policy():
