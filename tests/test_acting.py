@@ -155,3 +155,115 @@ def test_a_view_of_some_agents_scores_them_as_the_whole_does(sharing):
     assert actor.of(None) is actor
     with pytest.raises(IndexError):
         actor.of(np.array([26]))
+
+
+def by_hand(spec, arrays, seen):
+    """Scores one candidate after another, in double precision, straight from the definition."""
+    tensors = {name: value.astype(np.float64) for name, value in arrays.tensors.items()}
+
+    def scaled(row, features, kind, group):
+        logs = [f.transform == "log1p" for f in features]
+        read = np.where(logs, np.sign(row) * np.log1p(np.abs(row)), row)
+        shift, scale = (tensors[f"normaliser.{kind}.{part}"][group] for part in ("shift", "scale"))
+        return np.clip((read - shift) / scale, -10.0, 10.0)
+
+    out = np.zeros(seen.mask.shape)
+    for agent, mask in enumerate(seen.mask):
+        if not seen.active[agent] or mask.sum() < 2:
+            continue
+        group = arrays.member[agent]
+        own = scaled(seen.agent[agent].astype(float), spec.agent_features, "agent", group)
+        legal = np.flatnonzero(mask)
+        each = {
+            k: scaled(
+                seen.candidates[agent, k].astype(float), spec.candidate_features, "candidate", group
+            )
+            for k in legal
+        }
+        if tensors["agent.weight"].shape[1] > own.size:
+            own = np.concatenate([own, np.mean([each[k] for k in legal], axis=0)])
+        for k in legal:
+            hidden = np.tanh(
+                own @ tensors["agent.weight"][group]
+                + each[k] @ tensors["candidate.weight"][group]
+                + tensors["agent.bias"][group]
+            )
+            layer = 1
+            while f"hidden.{layer}.weight" in tensors:
+                weight, bias = (tensors[f"hidden.{layer}.{p}"][group] for p in ("weight", "bias"))
+                hidden = np.tanh(hidden @ weight + bias)
+                layer += 1
+            out[agent, k] = hidden @ tensors["score.weight"][group][:, 0]
+    return out
+
+
+@pytest.mark.parametrize("legal", [0.0, 0.3, 0.9, 1.0])
+@pytest.mark.parametrize("hidden", [(8,), (16, 5), (4, 12, 7)])
+@pytest.mark.parametrize("groups", [1, 2, 20])
+@pytest.mark.parametrize("context", [True, False])
+def test_scores_are_those_of_the_definition(legal, hidden, groups, context, monkeypatch):
+    from fairlead.policies import acting
+    from fairlead.policies.networks import scorer_weights
+
+    rng = np.random.default_rng(7)
+    simulator, seen = observation(agents=20)
+    spec, choices = simulator.spec, 6
+    own, each = len(spec.agent_features), len(spec.candidate_features)
+    logs = [dataclasses.replace(f, transform="log1p") for f in spec.candidate_features[:2]]
+    spec = dataclasses.replace(
+        spec,
+        candidate_features=(*logs, *spec.candidate_features[2:]),
+        action=dataclasses.replace(spec.action, candidates=choices),
+    )
+    tensors = scorer_weights(
+        rng,
+        groups=groups,
+        agent_features=own,
+        candidate_features=each,
+        hidden=hidden,
+        context=context,
+        output_scale=1.0,
+    )
+    tensors = {k: v + 0.3 * rng.normal(size=v.shape).astype(np.float32) for k, v in tensors.items()}
+    for kind, columns in (("agent", own), ("candidate", each)):
+        # Every group has scales of its own, and some features leave the clipped range.
+        tensors[f"normaliser.{kind}.shift"] = rng.normal(size=(groups, columns)).astype(np.float32)
+        scale = rng.uniform(0.2, 2.0, (groups, columns)).astype(np.float32)
+        tensors[f"normaliser.{kind}.scale"] = scale
+    arrays = PolicyArrays(tensors, rng.integers(groups, size=20))
+    mask = rng.random((20, choices)) < legal
+    mask[:, 0] = True
+    candidates = rng.normal(scale=8.0, size=(20, choices, each)).astype(np.float32)
+    candidates[~mask] = np.nan  # nobody may look there
+    seen = dataclasses.replace(
+        seen,
+        agent=rng.normal(scale=8.0, size=(20, own)).astype(np.float32),
+        candidates=candidates,
+        mask=mask,
+        active=rng.random(20) < (1.0 if legal == 1.0 else 0.8),
+    )
+    actor = PolicyActor(spec, arrays, name="p")
+    expected = by_hand(spec, arrays, seen)
+    np.testing.assert_allclose(actor.scores(seen), expected, atol=2e-5)
+    assert (np.abs(expected).max() > 0.3) == (legal > 0.0)
+    monkeypatch.setattr(acting, "_COLUMNS", 13)  # two agents at a time
+    np.testing.assert_allclose(actor.scores(seen), expected, atol=2e-5)
+    order = rng.permutation(20)[:11]
+    part = dataclasses.replace(
+        seen, **{n: getattr(seen, n)[order] for n in ("agent", "candidates", "mask", "active")}
+    )
+    np.testing.assert_allclose(actor.of(order).scores(part), expected[order], atol=2e-5)
+
+
+def test_threads_do_not_share_their_room():
+    from concurrent.futures import ThreadPoolExecutor
+
+    simulator, seen = observation(agents=40)
+    actor = PolicyActor(simulator.spec, shaken(learner_on(simulator)), name="p")
+    others = [dataclasses.replace(seen, agent=seen.agent + np.float32(i)) for i in range(6)]
+    expected = [actor.scores(each) for each in others]
+    with ThreadPoolExecutor(6) as pool:
+        for _ in range(60):
+            found = list(pool.map(actor.scores, others))
+            for one, other in zip(found, expected, strict=True):
+                np.testing.assert_array_equal(one, other)
