@@ -117,6 +117,54 @@ class Slot:
         raise AssertionError("the page never acts")
 
 
+class Wide:
+    """A slot shown ``times`` times as wide: the same decisions of ``times`` equal populations."""
+
+    def __init__(self, slot, times):
+        self.slot, self.times, self.domain, self.made = slot, times, slot.domain, {}
+        spec = slot.runtime.spec
+        spec = replace(spec, agents=spec.agents * times, group_of=np.tile(spec.group_of, times))
+        live = SimpleNamespace(
+            objective=lambda seen, done: (2.0, 1.0),
+            deviation=lambda seen, done: np.zeros(len(done), np.float32),
+        )
+        self.runtime = replace(slot.runtime, spec=spec, live=live)
+
+    @property
+    def state(self):
+        return self.slot.state
+
+    def view(self):
+        return self.slot.view()
+
+    def history(self, count=100):
+        return [self._wide(entry) for entry in self.slot.history(count)]
+
+    def _wide(self, entry):
+        if entry.id not in self.made:
+            self.made[entry.id] = self._made(entry)
+        return self.made[entry.id]
+
+    def _made(self, entry):
+        def tiled(value, names):
+            arrays = {name: getattr(value, name) for name in names}
+            return {
+                name: None if a is None else np.tile(a, (self.times,) + (1,) * (a.ndim - 1))
+                for name, a in arrays.items()
+            }
+
+        seen = entry.request.observation
+        seen = replace(
+            seen, **tiled(seen, ["agent", "candidates", "target", "mask", "low", "high", "active"])
+        )
+        names = ["actions", "source", "cause", "distance", "deviation", "wanted", "preference"]
+        return replace(
+            entry,
+            request=replace(entry.request, observation=seen),
+            decision=replace(entry.decision, **tiled(entry.decision, names)),
+        )
+
+
 class Daemon:
     """Implements ``Daemon`` around slots."""
 

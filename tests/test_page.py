@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import replace
+from html import unescape
 from pathlib import Path
 
 import numpy as np
@@ -41,7 +42,7 @@ def client(daemon):
 
 
 def text_of(html):
-    return re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", html))
+    return re.sub(r"\s+", " ", unescape(re.sub(r"<[^>]+>", " ", html)))
 
 
 def changed(slot, **changes):
@@ -220,7 +221,7 @@ def test_unusable_agents_appear_among_the_interventions(client, slot):
     assert (slot.entries[0].decision.cause == Cause.INVALID).sum() == 1
     text = text_of(client.get("/page/cloud/live").text)
     assert "1 the agent's own observation was not usable" in text
-    assert "nan 1" in text
+    assert "missing 1" in text
 
 
 def test_curves_hold_every_decision_once_and_in_order(client, slot):

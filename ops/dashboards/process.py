@@ -11,8 +11,9 @@ def _foreign(name: str) -> str:
     return f"{name}{{{HERE}}}"
 
 
-def _increase(name: str) -> str:
-    return f"sum by (domain) (rate({metric(name)}{RATE}))"
+def _audit(name: str) -> str:
+    # The audit is one for all domains of a daemon.
+    return f"sum by (instance) (rate({metric(name, where=HERE)}{RATE}))"
 
 
 PROCESS = Board(
@@ -54,9 +55,9 @@ PROCESS = Board(
                         "When the audit was last flushed to disk. Older than a minute: "
                         "AuditNotDurable.",
                         Query(
-                            "max by (domain) "
-                            f"({metric('audit_last_fsync_timestamp_seconds')}) * 1000",
-                            "{{domain}}",
+                            "max by (instance) "
+                            f"({metric('audit_last_fsync_timestamp_seconds', where=HERE)}) * 1000",
+                            "{{instance}}",
                         ),
                         unit="dateTimeFromNow",
                     )
@@ -65,8 +66,11 @@ PROCESS = Board(
                     figure(
                         "Audit records lost",
                         "Decisions that the audit does not hold, since the start.",
-                        Query(f"sum({metric('audit_dropped_total')})", "dropped"),
-                        Query(f"sum({metric('audit_write_errors_total')})", "failed writes"),
+                        Query(f"sum({metric('audit_dropped_total', where=HERE)})", "dropped"),
+                        Query(
+                            f"sum({metric('audit_write_errors_total', where=HERE)})",
+                            "failed writes",
+                        ),
                         unit="none",
                         steps=[(1, "red")],
                     )
@@ -132,7 +136,7 @@ PROCESS = Board(
                     curve(
                         "Records",
                         "Records written per second.",
-                        Query(_increase("audit_records_total"), "{{domain}}"),
+                        Query(_audit("audit_records_total"), "{{instance}}"),
                         unit="ops",
                     )
                 ),
@@ -140,7 +144,7 @@ PROCESS = Board(
                     curve(
                         "Bytes",
                         "Bytes written per second.",
-                        Query(_increase("audit_bytes_total"), "{{domain}}"),
+                        Query(_audit("audit_bytes_total"), "{{instance}}"),
                         unit="Bps",
                     )
                 ),
@@ -148,8 +152,8 @@ PROCESS = Board(
                     curve(
                         "Errors and losses",
                         "Failed writes and flushes, and records lost by them, per second.",
-                        Query(_increase("audit_write_errors_total"), "{{domain}}, failed"),
-                        Query(_increase("audit_dropped_total"), "{{domain}}, lost"),
+                        Query(_audit("audit_write_errors_total"), "{{instance}}, failed"),
+                        Query(_audit("audit_dropped_total"), "{{instance}}, lost"),
                         unit="ops",
                     )
                 ),

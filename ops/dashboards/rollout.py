@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .board import Board, half, quarter, third
+from .board import Board, half, quarter, third, wide
 from .fleet import CHOICES, MARKS, by_source
 from .parts import RATE, Query, curve, figure, listing, metric, rate
 
@@ -20,20 +20,6 @@ ROLLOUT = Board(
         (
             "Who decides",
             (
-                half(
-                    listing(
-                        "Roles",
-                        "Bundles in service by role.",
-                        Query(f"{metric('policy_info')} == 1"),
-                        columns={
-                            "role": "Role",
-                            "bundle": "Bundle",
-                            "domain": "Domain",
-                            "instance": "Instance",
-                        },
-                    ),
-                    8,
-                ),
                 quarter(
                     figure(
                         "Champion loaded",
@@ -79,6 +65,20 @@ ROLLOUT = Board(
                         steps=[(1, "yellow")],
                         decimals=0,
                     )
+                ),
+                wide(
+                    listing(
+                        "Roles",
+                        "Bundles in service by role.",
+                        Query(f"{metric('policy_info')} == 1"),
+                        columns={
+                            "role": "Role",
+                            "bundle": "Bundle",
+                            "domain": "Domain",
+                            "instance": "Instance",
+                        },
+                    ),
+                    5,
                 ),
             ),
         ),

@@ -21,6 +21,7 @@ export function theming(redraw) {
   say();
 }
 
+const DOUBLES = Array.from({ length: 44 }, (_, power) => 2 ** power);
 const SCALES = [[1e9, "G"], [1e6, "M"], [1e3, "k"]];
 
 function plain(value, decimals) {
@@ -88,7 +89,7 @@ export function chart(element, at, series, options = {}) {
     width: Math.max(120, element.clientWidth), height: Math.max(60, options.height ?? element.clientHeight),
     legend: { show: false }, cursor: { y: false, points: { size: 6 } }, padding: [8, 22, 0, 0],
     scales: { x: options.between ? { range: () => options.between } : {}, y: { range: (_, low, high) => limits(low, high, options) } },
-    axes: [{ ...axis, grid: { show: false }, space: 64, size: 24, values: (_, ticks) => ticks.map((at) => clock(at, ticks.at(-1) - ticks[0])) }, { ...axis, size: (u, values) => width(values), values: (_, ticks) => ticks.map(text), space: 28 }],
+    axes: [{ ...axis, grid: { show: false }, space: 64, size: 24, values: (_, ticks) => ticks.map((at) => clock(at, ticks.at(-1) - ticks[0])) }, { ...axis, size: (u, values) => width(values), values: (_, ticks) => ticks.map(text), space: 28, ...(/^(bytes|Bps)$/.test(options.unit) ? { incrs: DOUBLES } : {}) }],
     series: [{}, ...order.map((index) => ({
       label: series[index].name, stroke: series[index].color, width: options.stacked ? 1 : 1.6, dash: series[index].dash,
       fill: options.stacked ? `${series[index].color}` : options.fill ? `${series[index].color}${alpha(options.fill)}` : undefined,

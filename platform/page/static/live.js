@@ -96,17 +96,20 @@ function choose(index) {
   move(index);
   selected = index;
   history.replaceState(null, "", `#agent=${index}`);
-  explain();
+  explain().catch((error) => say(`The daemon does not answer yet: ${error.message}`));
+}
+
+function say(text) {
+  const box = document.getElementById("detail");
+  box.replaceChildren(Object.assign(document.createElement("p"), { className: "empty", textContent: text }));
+  delete box.dataset.text;
 }
 
 function forget() {
   selected = null;
   cells[cursor]?.removeAttribute("aria-selected");
   history.replaceState(null, "", location.pathname + location.search);
-  const text = document.createElement("p");
-  text.className = "empty";
-  text.textContent = "Choose an agent to see what it saw, what it did, and why.";
-  document.getElementById("detail").replaceChildren(text);
+  say("Choose an agent to see what it saw, what it did, and why.");
 }
 
 async function explain() {

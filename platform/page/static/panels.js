@@ -6,11 +6,14 @@ const NAMED = { green: "good", red: "bad", yellow: "warn", orange: "baseline", b
 const PALETTE = ["#2a9d8f", "#4c8bf5", "#e9a23b", "#8b6fe8", "#e76f51", "#5aa84f", "#c2559d", "#7a8ba3", "#b58b00", "#3aa6c9", "#d1495b", "#6d7f3b"];
 const SVG = "http://www.w3.org/2000/svg";
 
-function paint(name) {
+// Areas take fuller colours than text, which must stand out from its ground.
+const AREAS = { green: "policy", red: "safe", yellow: "caution", orange: "hold" };
+
+function paint(name, area = false) {
   if (!name) return colour("muted");
   if (name.startsWith("#")) return name;
   const plain = name.replace(/^(semi-|super-)?(dark|light)-/, "");
-  return colour(NAMED[plain] ?? "muted");
+  return colour((area && AREAS[plain]) || NAMED[plain] || "muted");
 }
 
 function overrideOf(panel, name) {
@@ -153,7 +156,7 @@ function stateTimeline(element, panel, data) {
       const x = left + ((one.at[from] - data.start) / span) * (wide - left);
       const until = k < one.at.length && one.at[k] - one.at[k - 1] <= data.step * 1.5 ? one.at[k] : one.at[k - 1] + data.step;
       const length = Math.max(1, ((Math.min(until, data.end) - one.at[from]) / span) * (wide - left));
-      const piece = make("rect", { x, y, width: length, height: Math.max(3, lane - 4), rx: 2, fill: paint(mapping?.color ?? stepOf(panel, one.values[from] ?? 0)?.color) });
+      const piece = make("rect", { x, y, width: length, height: Math.max(3, lane - 4), rx: 2, fill: paint(mapping?.color ?? stepOf(panel, one.values[from] ?? 0)?.color, true) });
       const text = mapping?.text ?? format(one.values[from], panel.unit);
       piece.append(make("title", {}, `${one.name}: ${text}, from ${clock(one.at[from], 0)}`));
       svg.append(piece);
