@@ -17,6 +17,7 @@ from fairlead.platform.audit.reader import Log
 from fairlead.platform.audit.writer import Context
 from fairlead.platform.daemon.interface import AuditStopped
 from fairlead.platform.decision.settings import SlotSettings
+from fairlead.platform.files import UserError
 
 SECONDS = 10.0
 
@@ -311,3 +312,71 @@ def test_hundreds_of_entries_a_second_cost_the_caller_microseconds(tmp_path):
     assert sorted(spent)[50] < 50e-6  # measured: about 1 microsecond
     assert writer.close(SECONDS)
     assert len(ids(tmp_path)) == 100
+
+
+def test_two_writers_never_share_a_folder(tmp_path):
+    writer = make_writer(tmp_path)
+    with pytest.raises(UserError, match="in use by another daemon"):
+        make_writer(tmp_path)
+    assert writer.close(SECONDS)
+    assert make_writer(tmp_path).close(SECONDS)
+
+
+def test_what_comes_after_the_last_flush_is_still_written_at_the_end(tmp_path, monkeypatch):
+    writer = make_writer(tmp_path, fsync=30.0)
+    flush = writer.flush
+
+    def late(timeout):
+        done = flush(timeout)
+        writer.record(make_entry(1))
+        return done
+
+    monkeypatch.setattr(writer, "flush", late)
+    writer.record(make_entry(0))
+    assert writer.close(SECONDS)
+    assert ids(tmp_path) == ["toy-0123abcd-0", "toy-0123abcd-1"]
+
+
+def test_a_segment_that_cannot_be_read_at_the_start_is_an_alarm_not_a_crash(tmp_path, caplog):
+    (tmp_path / "toy-000003.log").mkdir()  # whoever did this
+    writer = make_writer(tmp_path, fsync=0.05)
+    writer.record(make_entry(0))
+    until(lambda: not writer.healthy)
+    (tmp_path / "toy-000003.log").rmdir()
+    until(lambda: writer.healthy)
+    assert writer.close(SECONDS)
+    assert ids(tmp_path) == ["toy-0123abcd-0"]
+    assert "cannot be written" in caplog.text
+
+
+def test_old_segments_that_cannot_be_deleted_do_not_stop_the_audit(tmp_path, monkeypatch, caplog):
+    def refuse(path):
+        raise PermissionError(errno.EPERM, "not now", str(path))
+
+    writer = make_writer(tmp_path, segment=1, keep=1)
+    monkeypatch.setattr(stream_module.Path, "unlink", refuse)
+    for index in range(40):
+        writer.record(make_entry(index, rows=200, choices=9, extra=10))
+    assert writer.close(SECONDS)
+    assert len(ids(tmp_path)) == 40
+    assert "cannot be deleted" in caplog.text
+
+
+def test_a_new_segment_that_fails_leaves_the_old_one_whole(tmp_path, monkeypatch):
+    """And it does not cover up what was found damaged there."""
+    writer = make_writer(tmp_path)
+    writer.record(make_entry(0))
+    writer.close(SECONDS)
+    path = next(tmp_path.glob("*.log"))
+    path.write_bytes(path.read_bytes() + b"rubbish that is long enough to be a whole frame head")
+    broken = Broken(monkeypatch, "fsync", errno.EIO)
+    broken.on = True
+    writer = make_writer(tmp_path, fsync=0.05)
+    writer.record(make_entry(1))
+    until(lambda: not writer.healthy)
+    broken.on = False
+    until(lambda: writer.healthy)
+    assert writer.close(SECONDS)
+    log = Log(tmp_path, "toy")
+    assert len(list(log.lines())) == 2
+    assert len(log.faults) == 1 and "was damaged" in log.faults[0]

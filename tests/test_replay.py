@@ -18,6 +18,7 @@ from fairlead.platform.audit.recompute import differing, recompute
 from fairlead.platform.audit.replay import Sources, replay
 from fairlead.platform.audit.stream import Stream
 from fairlead.platform.audit.writer import AuditWriter, Context
+from fairlead.platform.cli.main import main
 from fairlead.platform.daemon.interface import Entry
 from fairlead.platform.daemon.settings import AuditSettings
 from fairlead.platform.decision.asking import Injected, Inline
@@ -389,24 +390,33 @@ def test_a_folder_without_an_audit_is_a_mistake(tmp_path):
         replay(tmp_path, Sources())
 
 
-def fairlead(*arguments):
-    code = "import sys; from fairlead.platform.cli.main import main; main(sys.argv[1:])"
-    command = [sys.executable, "-c", code, "replay", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+def fairlead(capsys, *arguments):
+    """Exit status and both outputs of ``fairlead replay``."""
+    with pytest.raises(SystemExit) as left:
+        main(["replay", *map(str, arguments)])
+    return left.value.code, *capsys.readouterr()
 
 
-def test_the_command_says_identical_or_not(tmp_path, bundles):
+def test_the_command_runs_without_torch(tmp_path):
+    code = (
+        "import sys; from fairlead.platform.audit.replay import Sources, replay;"
+        "print(sorted({'torch', 'scipy', 'polars', 'pyomo', 'matplotlib'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_the_command_says_identical_or_not(tmp_path, bundles, capsys):
     drive = Drive(tmp_path / "state" / "audit")
     runtime = runtime_of(bundles[1])
     entries = [drive.decide(runtime, request(index, seq=index)) for index in range(5)]
     drive.close()
     root = bundles[1].folder.parents[2]
-    done = fairlead(tmp_path / "state", "--registry", root)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines()[-1] == "identical"
-    done = fairlead(tmp_path / "state" / "audit", "--bundle", bundles[1].folder, "--json")
-    document = json.loads(done.stdout)
-    assert done.returncode == 0 and document["identical"] is True
+    code, out, _ = fairlead(capsys, tmp_path / "state", "--registry", root)
+    assert code == 0 and out.splitlines()[-1] == "identical"
+    folder = bundles[1].folder
+    code, out, _ = fairlead(capsys, tmp_path / "state" / "audit", "--bundle", folder, "--json")
+    assert code == 0 and json.loads(out)["identical"] is True
     # A record falsified together with its checksum and its chain.
     actions = entries[2].decision.actions.copy()
     actions[:] = 0
@@ -418,15 +428,15 @@ def test_the_command_says_identical_or_not(tmp_path, bundles):
     stream.write(0.0)
     stream.sync()
     stream.close()
-    done = fairlead(tmp_path / "false", "--registry", root)
-    assert done.returncode == 1 and done.stdout.splitlines()[-1] == "NOT identical"
-    assert f"cloud-{BOOT}-2: actions" in done.stdout
+    code, out, _ = fairlead(capsys, tmp_path / "false", "--registry", root)
+    assert code == 1 and out.splitlines()[-1] == "NOT identical"
+    assert f"cloud-{BOOT}-2: actions" in out
     # A flipped byte.
     path = tmp_path / "false" / "cloud-000001.log"
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
     path.write_bytes(content)
-    done = fairlead(tmp_path / "false", "--registry", root, "--json")
-    assert done.returncode == 1 and "checksum" in json.loads(done.stdout)["faults"][0]
-    done = fairlead(tmp_path, "--registry", root)
-    assert done.returncode == 2 and "holds no audit" in done.stderr
+    code, out, _ = fairlead(capsys, tmp_path / "false", "--registry", root, "--json")
+    assert code == 1 and "checksum" in json.loads(out)["faults"][0]
+    code, _, err = fairlead(capsys, tmp_path, "--registry", root)
+    assert code == 2 and "holds no audit" in err

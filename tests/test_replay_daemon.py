@@ -20,13 +20,8 @@ CODE = "import sys; from fairlead.platform.cli.main import main; main(sys.argv[1
 
 
 def replay(state):
-    done = subprocess.run(
-        [sys.executable, "-c", CODE, "replay", str(state), "--json"],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=120,
-    )
+    command = [sys.executable, "-c", CODE, "replay", str(state), "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
     assert done.stdout, done.stderr
     document = json.loads(done.stdout)
     rows = {row["name"]: row["measured"] for row in document["rows"]}

@@ -140,7 +140,8 @@ class Stream:
     def _give_up(self) -> None:
         """Leave the segment; nothing in it counts beyond the last good flush."""
         self._written = 0
-        self._link = replace(self._link, rest="doubtful" if self._link.segment else "whole")
+        if self._link.segment == self._number and self._number:
+            self._link = replace(self._link, rest="doubtful")
         try:
             self.close()
         except OSError as error:
@@ -163,10 +164,14 @@ class Stream:
         if not self._keep:
             return
         known = segments(self._folder, self._domain)[self._domain]
-        sizes = [path.stat().st_size for _, path in known]
-        while len(known) > 1 and sum(sizes) > self._keep * self._limit:
-            known.pop(0)[1].unlink()
-            sizes.pop(0)
+        try:
+            sizes = [path.stat().st_size for _, path in known]
+            while len(known) > 1 and sum(sizes) > self._keep * self._limit:
+                known.pop(0)[1].unlink()
+                sizes.pop(0)
+        except OSError as error:
+            # Room that is not made is no reason to lose what is to be written.
+            _log.warning("old segments of %s cannot be deleted: %s", self._domain, error)
 
 
 def _write_all(file: int, data: bytes) -> None:

@@ -8,7 +8,9 @@ flush. The entries' arrays must not be changed after they were given.
 
 from __future__ import annotations
 
+import fcntl
 import logging
+import os
 import platform
 import threading
 import time
@@ -24,14 +26,15 @@ import numpy as np
 from ..daemon.interface import AuditStopped, Entry, Meter
 from ..daemon.settings import AuditSettings
 from ..decision.settings import SlotSettings
-from ..files import make_folder
+from ..files import UserError, make_folder
 from .codec import Event, Link, encode_entry, encode_event
-from .segments import DAEMON, segment_name
+from .segments import DAEMON, AuditError, segment_name
 from .stream import Stream
 
 PAUSE = 0.05
 """Longest rest of the thread between two batches, seconds."""
 
+LOCK = ".lock"
 _BATCH = 8 * 2**20
 _CALM = 32
 """Waiting records below which large arrays are packed: some six hundred decisions a second."""
@@ -92,7 +95,7 @@ class AuditWriter:
     Records and bytes are counted when they are known to be on disk.
 
     Raises:
-        UserError: nothing can be written into the folder.
+        UserError: nothing can be written into the folder, or another writer is at it.
     """
 
     def __init__(
@@ -105,6 +108,7 @@ class AuditWriter:
         wall: Callable[[], float] = time.time,
     ) -> None:
         self._folder = make_folder(folder)
+        self._lock = _locked(self._folder)
         self._settings, self._boot, self._meter, self._wall = settings, boot, meter, wall
         self._queue: deque[_Item] = deque()
         self._wake = threading.Event()
@@ -173,6 +177,9 @@ class AuditWriter:
         self._stop = True
         self._wake.set()
         self._thread.join(timeout)
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
         return good
 
     def head(self, domain: str) -> Link:
@@ -192,6 +199,7 @@ class AuditWriter:
                 self._meter.count("audit_write_errors_total")
             if self._stop:
                 break
+        self._write(sync=True)
         for stream in self._streams.values():
             stream.close()
 
@@ -267,7 +275,7 @@ class AuditWriter:
                 stream.write(self._wall())
                 if sync:
                     stream.sync()
-            except OSError as error:
+            except (OSError, AuditError) as error:
                 self._fail(domain, error)
                 return False
             finally:
@@ -285,11 +293,12 @@ class AuditWriter:
             self._note_gaps()
         return True
 
-    def _fail(self, domain: str, error: OSError) -> None:
+    def _fail(self, domain: str, error: OSError | AuditError) -> None:
         self._meter.count("audit_write_errors_total")
         if not self._failing:
             _log.error("the audit of %s cannot be written to %s: %s", domain, self._folder, error)
-        self._failing = f"{error.strerror or error} in {self._folder}"
+        why = error.strerror if isinstance(error, OSError) else None
+        self._failing = f"{why or error} in {self._folder}"
 
     def _refuse_flushes(self) -> None:
         """Whoever waits for a flush learns at once that there is none."""
@@ -323,3 +332,16 @@ class AuditWriter:
             stream.context = self._described[DAEMON].header() if domain == DAEMON else {}
             self._streams[domain] = stream
         return self._streams[domain]
+
+
+def _locked(folder: Path) -> int | None:
+    """Descriptor of a lock that ends with the process: two writers would fork the chain."""
+    file = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o640)
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        os.close(file)
+        raise UserError(
+            f"audit folder {folder} is in use by another daemon; give each its own state.folder"
+        ) from error
+    return file
