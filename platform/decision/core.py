@@ -14,33 +14,28 @@ replays rely on that (:class:`.asking.Injected`).
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ...simulators.interface import Box, Floats, Ints, Spec
-from . import breaker as breakers
 from . import simplex
 from .arrays import every, some
-from .asking import ask
 from .bounds import bounds_of
-from .checks import budget, check_shape, order, untimely
+from .checks import check_shape, order
 from .ladder import Ladder
-from .screening import Screened, screen
+from .questions import Asked, Plan, ask_policies, withheld_of
+from .screening import screen
 from .seeds import seed_of
 from .settings import SlotSettings
 from .types import (
     Actions,
-    Breaker,
     Cause,
     Clock,
     Decision,
-    Inference,
     Live,
     Mode,
-    Outcome,
     Projected,
     Request,
     Runtime,
@@ -49,15 +44,7 @@ from .types import (
     Tick,
 )
 
-_FAILED = {"timeout": Cause.DEADLINE, "error": Cause.ERROR, "non-finite": Cause.NON_FINITE}
-_POLICY, _PROJECTED, _PREVIOUS, _NONE = (
-    Source.POLICY,
-    Source.PROJECTED,
-    Source.PREVIOUS,
-    Cause.NONE,
-)
-_PREVIOUS_SHARE = 0.5
-"""Share of the time left after the champion failed that the previous one may use."""
+_POLICY, _PROJECTED, _PREVIOUS = Source.POLICY, Source.PROJECTED, Source.PREVIOUS
 
 
 def decide(
@@ -85,9 +72,11 @@ def decide(
     seed = seed_of(request, state.ticks)
     bounds = bounds_of(runtime.spec, runtime.observed, settings.drift)
     screened = screen(bounds, settings, request.observation)
-    withheld, whole, invalid = _withheld(runtime, settings, state, request, clock, screened)
+    withheld, whole, invalid = withheld_of(runtime, settings, state, request, clock, screened)
     validated = time.perf_counter()
-    asked = _ask(runtime, settings, state, request, clock, _Plan(screened, withheld, whole, seed))
+    asked = ask_policies(
+        runtime, settings, state, request, clock, Plan(screened, withheld, whole, seed)
+    )
     answered = time.perf_counter()
     ladder = Ladder(
         live=runtime.live,
@@ -139,44 +128,6 @@ def decide(
 
 
 @dataclass(frozen=True, slots=True)
-class _Plan:
-    """What is known before the policy is asked.
-
-    Attributes:
-        screened: the observation.
-        withheld: ``[n]`` int8 causes for which single agents do not get the policy's action;
-            ``None``: none.
-        whole: cause for which nobody does, ``NONE`` if the policy may be asked.
-        seed: of the decision.
-    """
-
-    screened: Screened
-    withheld: NDArray[np.int8] | None
-    whole: Cause
-    seed: int
-
-
-@dataclass(frozen=True, slots=True)
-class _Asked:
-    """What asking brought.
-
-    Attributes:
-        champion, previous: outcomes, ``None`` where not asked.
-        inference: the answer to execute or look at, of the champion or else the previous one.
-        whole: why the champion's answer is not executed, ``NONE`` if it is.
-        breaker: after asking.
-        failures: of the previous champion.
-    """
-
-    champion: Outcome | None
-    previous: Outcome | None
-    inference: Inference | None
-    whole: Cause
-    breaker: Breaker
-    failures: dict[str, str]
-
-
-@dataclass(frozen=True, slots=True)
 class _Done:
     """Feasible actions with their provenance; ``whole``: no agent got the policy's action."""
 
@@ -186,98 +137,16 @@ class _Done:
     whole: bool
 
 
-def _withheld(
-    runtime: Runtime,
-    settings: SlotSettings,
-    state: State,
-    request: Request,
-    clock: Clock,
-    screened: Screened,
-) -> tuple[NDArray[np.int8] | None, Cause, dict[str, int]]:
-    """Causes by agent, the cause that holds for all, and the reasons counted."""
-    invalid, drifted = screened.invalid, screened.drifted
-    reasons = screened.reasons
-    withheld: NDArray[np.int8] | None = None
-    whole = _NONE
-    if invalid is not None or drifted is not None:
-        withheld = np.zeros(request.observation.active.shape, np.int8)
-        if drifted is not None:
-            withheld[drifted] = Cause.DRIFT
-        if invalid is not None:
-            withheld[invalid] = Cause.INVALID
-        active = int(request.observation.active.sum())
-        bad = 0 if invalid is None else int(invalid.sum())
-        # The slack is for shares like 0.29, whose product with 100 is less than 29.
-        if bad > settings.validation.imputed_share * active + 1e-9:
-            whole = Cause.INVALID
-        elif np.count_nonzero(withheld) == active:
-            whole = Cause.DRIFT
-    late = untimely(settings.validation, request, clock)
-    if late:
-        reasons = {**reasons, late: 1}
-        whole = Cause.STALE
-    if runtime.policy is None:
-        whole = Cause.NOT_READY
-    if state.forced:
-        whole = Cause.OPERATOR
-    return withheld, whole, reasons
-
-
-def _ask(
-    runtime: Runtime,
-    settings: SlotSettings,
-    state: State,
-    request: Request,
-    clock: Clock,
-    plan: _Plan,
-) -> _Asked:
-    """Ask the champion if it may be asked, and the previous one if the champion fails."""
-    policy = runtime.policy
-    if plan.whole or policy is None:
-        return _Asked(None, None, None, plan.whole, state.breaker, {})
-    breaker = breakers.before(settings.breaker, state.breaker, clock.mono)
-    if breaker.phase == "open":
-        return _Asked(None, None, None, Cause.BREAKER, breaker, {})
-    left = budget(settings.deadline, request, clock)
-    if left <= 0:
-        return _Asked(None, None, None, Cause.DEADLINE, state.breaker, {})
-    seen = plan.screened.observation
-    if plan.withheld is not None:
-        seen = replace(seen, active=seen.active & (plan.withheld == 0))
-    greedy = request.greedy
-    if greedy is None and settings.sample != "bundle":
-        greedy = settings.sample == "no"
-    question: dict[str, Any] = {"seed": plan.seed, "greedy": greedy}
-    limit = left * settings.policy_share
-    champion = ask(policy, seen, request.agents, limit=limit, **question)
-    failed = champion.status != "ok"
-    probing = breaker.phase == "half-open"
-    breaker = breakers.after(settings.breaker, breaker, clock.mono, failed=failed)
-    if not failed:
-        whole = Cause.BREAKER if probing else _NONE
-        return _Asked(champion, None, champion.inference, whole, breaker, {})
-    whole = Cause.BREAKER if probing else _FAILED[champion.status]
-    if runtime.previous is None or probing:
-        return _Asked(champion, None, None, whole, breaker, {})
-    # Reckoned from the outcome, not from the clock: a replay takes no time.
-    limit = (left - champion.seconds) * _PREVIOUS_SHARE
-    previous = ask(runtime.previous, seen, request.agents, limit=limit, **question)
-    failures: dict[str, str] = {}
-    if previous.status != "ok":
-        failures["previous"] = f"{previous.status}: {previous.detail}"
-    return _Asked(champion, previous, previous.inference, whole, breaker, failures)
-
-
 def _act(
     runtime: Runtime,
     settings: SlotSettings,
     state: State,
     ladder: Ladder,
-    asked: _Asked,
+    asked: Asked,
     withheld: NDArray[np.int8] | None,
 ) -> tuple[_Done, simplex.Switch, float]:
     """Execute the answer if it passes, else climb down; also the seconds of the look-ahead."""
-    maker = _maker(asked)
+    maker = asked.maker
     if asked.inference is None or maker is None:
         idle = simplex.unasked(settings.simplex, state)
         return _fallen(ladder, withheld, asked.whole), idle, 0.0
@@ -298,13 +167,6 @@ def _act(
     if not switch.accepted:
         return _fallen(ladder, withheld, Cause.SIMPLEX), switch, looking
     return done, switch, looking
-
-
-def _maker(asked: _Asked) -> Source | None:
-    """Whose answer is to be executed, if anybody's."""
-    if asked.previous is not None and asked.previous.status == "ok":
-        return _PREVIOUS
-    return _POLICY if asked.whole is _NONE else None
 
 
 def _executable(
