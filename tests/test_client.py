@@ -11,7 +11,7 @@ from dataclasses import replace
 import numpy as np
 import orjson
 import pytest
-from serving import observations, recorded
+from serving import observations, recorded, request
 
 from fairlead.platform import client
 from fairlead.platform.client.asking import infeasible
@@ -295,6 +295,21 @@ def test_a_connection_that_the_daemon_closes_is_opened_again(tmp_path):
         assert served.connections == 3
 
 
+def test_a_decision_is_not_executed_for_another_observation(tmp_path):
+    """A bridge that uses a seq twice gets the daemon's old answer; the client notices."""
+    old = good(replace(request(5), seq=3))
+    other = replace(SEEN, agent=SEEN.agent + 1)
+    with daemon(tmp_path, old) as (_, address), ExitStack() as closing:
+        asking = client.Client(address, "cloud", fallback=Rule(), timeout=5)
+        closing.enter_context(asking)
+        assert not asking.decide(SEEN, seq=3).local
+        assert not asking.decide(SEEN, seq=3).local  # its answer was lost, say
+        answer = asking.decide(other, seq=3)
+        assert answer.local and "d3 was made for another observation" in answer.problem
+        assert asking.circuit.closed
+    assert len(asking._decided) == 1
+
+
 def test_something_else_on_the_port(tmp_path):
     with daemon(tmp_path, "html") as (_, address):
         answer = ask(address, fallback=Rule())
@@ -333,7 +348,7 @@ def test_nobody_there(tmp_path):
     assert time.monotonic() - begun < 1.0
 
 
-@pytest.mark.parametrize("answer", [np.full(N, 99), ValueError("no"), ZeroDivisionError("no")])
+@pytest.mark.parametrize("answer", [np.full(N, 99), ValueError("no"), IndexError("no")])
 def test_a_rule_that_fails_too_leaves_everybody_holding(tmp_path, answer):
     class Bad(Rule):
         def act(self, observation, rng):

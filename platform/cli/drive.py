@@ -33,7 +33,9 @@ def drive(
     first_seed: Annotated[
         int, typer.Option(help="Seed of the first one; the others follow.", min=0)
     ] = 0,
-    epochs: Annotated[int, typer.Option(help="Length of an episode.", min=8)] = 300,
+    epochs: Annotated[
+        int, typer.Option(help="Length of an episode; more where a restart takes long.", min=8)
+    ] = 450,
     faults: Annotated[
         str,
         typer.Option(
@@ -43,7 +45,7 @@ def drive(
     ] = "nan,stale,order,shape,slow,kill",
     settle: Annotated[
         int, typer.Option(help="Epochs after the last fault that count for no phase.", min=0)
-    ] = 45,
+    ] = 80,
     draws: Annotated[
         int, typer.Option(help="In-process episodes per seed and controller.", min=2)
     ] = 4,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import ssl
 import time
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import TracebackType
@@ -23,6 +24,7 @@ from .transport import TransportError, connect
 _ANSWER = {"action": "", "source": "INT8", "cause": "INT8", "preference": "FP32"}
 _LOG = logging.getLogger(__name__)
 _ATTEMPTS = 3
+_MEMORY = 1024
 _BACK_OFF = 0.005
 """Pause before the second attempt, s; twice that before the third."""
 
@@ -118,6 +120,7 @@ class Client:
         self._fallback, self._timeout = fallback, timeout
         self.circuit = circuit or Circuit()
         self._last: Actions | None = None
+        self._decided: dict[str, int] = {}
         self._rng = np.random.default_rng(np.random.SeedSequence([seed, 0xFA11]))
 
     def __enter__(self) -> Self:
@@ -188,6 +191,7 @@ class Client:
             tries += 1
             try:
                 found = self._read(self._link.exchange(frame, limit=left), observation)
+                self._remember(found.decision, observation)
             except Refused as refusal:
                 # The daemon is there; it is this request that is wrong.
                 self.circuit.succeeded()
@@ -236,6 +240,20 @@ class Client:
             preference=tensors.get("preference"),
         )
 
+    def _remember(self, decision: str, observation: Observation) -> None:
+        """Refuse a decision that was already taken for another observation.
+
+        The daemon answers a seq that it knows with what it decided then. That is right when an
+        answer was lost, and wrong when a bridge uses a seq twice.
+        """
+        of = zlib.crc32(observation.agent.tobytes())
+        known = self._decided.setdefault(decision, of)
+        if known != of:
+            detail = f"decision {decision} was made for another observation; seq must increase"
+            raise Refused({"code": "order", "detail": detail})
+        if len(self._decided) > _MEMORY:
+            del self._decided[next(iter(self._decided))]
+
     def _local(self, observation: Observation, why: Exception, start: float, tries: int) -> Answer:
         """The fallback rule's decision."""
         if self._fallback is None:
@@ -248,7 +266,7 @@ class Client:
         try:
             ruled = self._fallback.act(observation, self._rng)
             wrong = infeasible(observation, ruled)
-        except (ArithmeticError, ValueError) as error:
+        except (ArithmeticError, LookupError, ValueError) as error:
             # A rule may choke on what a broken sensor says; the system must be told something.
             wrong = f"{type(error).__name__}: {error}"
         else:

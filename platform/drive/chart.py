@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from ..canvas import Palette, decorate, write_picture
 from ..decision.types import Source
 from .session import Driven
-from .verdict import shares
+from .verdict import counts_of
 
 _WINDOW = 9
 
@@ -40,7 +40,7 @@ def _costs(axes: Axes, driven: Driven, palette: Palette) -> None:
         (np.mean([run.cost for run in driven.runs], axis=0), palette.policy, "driven", 2.2),
     )
     for values, colour, name, width in lines:
-        axes.plot(_smooth(values), color=colour, linewidth=width, label=name)
+        axes.plot(_smooth(values[: driven.length]), color=colour, linewidth=width, label=name)
     top = axes.get_ylim()[1]
     for index, fault in enumerate(plan.faults):
         shade = 0.28 if index % 2 == 0 else 0.16
@@ -54,18 +54,26 @@ def _costs(axes: Axes, driven: Driven, palette: Palette) -> None:
             va="bottom",
             fontsize=8,
         )
-    axes.set_xlim(0, plan.epochs)
+    axes.set_xlim(0, driven.length)
     seeds = len(driven.runs)
     episodes = f"{seeds} episode{'' if seeds == 1 else 's'}"
     spec = driven.order.bundle.spec
     axes.set_title(f"{spec.domain}/{spec.scenario}, mean of {episodes}", loc="left", pad=22)
-    axes.legend(frameon=False, loc="upper left", labelcolor=palette.ink)
+    axes.legend(
+        frameon=False,
+        loc="lower right",
+        bbox_to_anchor=(1.0, 1.05),
+        ncols=3,
+        labelcolor=palette.ink,
+        borderaxespad=0.0,
+    )
     decorate(axes, palette, x="", y="cost of an epoch, s")
 
 
 def _sources(axes: Axes, driven: Driven, palette: Palette) -> None:
     """Stacked shares; what the policy decides at the bottom."""
-    made = shares(driven)
+    counts = counts_of(driven).sum(axis=0)[: driven.length]
+    made = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1.0)
     parts = (
         ("policy", made[:, [Source.POLICY, Source.PROJECTED]].sum(axis=1), palette.policy),
         ("previous policy", made[:, Source.PREVIOUS], palette.fresh),

@@ -9,13 +9,16 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ...simulators.interface import Observation
+from ..decision.types import Request
 from ..files import UserError
+from ..wire import frames
 
 KINDS: Mapping[str, str] = {
     "nan": "one agent in twenty reports NaN",
     "blackout": "all agents report NaN",
     "drift": "all features are a thousand times too large",
-    "stale": "features of 20 epochs ago, with a time stamp of a minute ago",
+    "stale": "the time stamps are a minute old",
+    "frozen": "features of 20 epochs ago, with time stamps of now: nobody can tell",
     "future": "a time stamp one hour ahead",
     "order": "sequence numbers that repeat or go back",
     "shape": "a feature is missing from the message",
@@ -28,6 +31,7 @@ KINDS: Mapping[str, str] = {
 
 PROCESS = frozenset({"stall", "kill"})
 DEFAULT = ("nan", "stale", "order", "shape", "slow", "kill")
+"""What a drive without other orders goes through."""
 
 _SHARE = 20
 _OLD = 20
@@ -52,7 +56,8 @@ class Plan:
     """What happens in every driven episode.
 
     Attributes:
-        epochs: length of an episode.
+        epochs: length of an episode; it goes on longer, up to twice that, if a killed daemon takes
+            its time to come back: a start costs real time, which is short in simulated time.
         faults: by their first epoch.
         settle: epochs after the last fault that count neither as outage nor as after it.
     """
@@ -61,17 +66,32 @@ class Plan:
     faults: tuple[Fault, ...]
     settle: int
 
-    @property
-    def phases(self) -> Mapping[str, slice]:
-        """Epochs before, during and after the faults; one phase if there are none."""
+    def phases(self, back: int = 0) -> Mapping[str, slice]:
+        """Epochs before, during and after the faults; one phase if there are none.
+
+        ``back`` is the epoch in which a restarted daemon answers again; the outage lasts until
+        then, and the part after it is as long as planned.
+        """
         if not self.faults:
             return {"before": slice(0, self.epochs)}
         first, last = self.outage
+        last, end = max(last, back), self.end(back)
         return {
             "before": slice(0, first),
-            "outage": slice(first, last),
-            "after": slice(last + self.settle, self.epochs),
+            "outage": slice(first, min(last, end)),
+            "after": slice(min(last + self.settle, end), end),
         }
+
+    @property
+    def room(self) -> int:
+        """The longest that an episode can get."""
+        return 2 * self.epochs if any(f.kind == "kill" for f in self.faults) else self.epochs
+
+    def end(self, back: int = 0) -> int:
+        """Length of an episode in which the daemon was back in epoch ``back``."""
+        if not self.faults:
+            return self.epochs
+        return min(self.room, self.epochs + max(0, back - self.outage[1]))
 
     @property
     def outage(self) -> tuple[int, int]:
@@ -82,7 +102,7 @@ class Plan:
     def of(cls, text: str, *, epochs: int, settle: int) -> Plan:
         """The plan for a list such as ``nan,kill`` or ``nan@40-60,kill@60-90``.
 
-        Faults without epochs share the part from a quarter to a little over one half of the
+        Faults without epochs share the part from a fifth to nearly one half of the
         episode evenly, one after another.
 
         Raises:
@@ -114,7 +134,7 @@ def _fault(word: str, index: int, count: int, epochs: int) -> Fault:
     if found["first"] is not None:
         first, last = int(found["first"]), int(found["last"])
     else:
-        begin, end = epochs // 4, (11 * epochs) // 20
+        begin, end = epochs // 5, (9 * epochs) // 20
         first = begin + (end - begin) * index // count
         last = begin + (end - begin) * (index + 1) // count
     if not 0 <= first < last <= epochs:
@@ -132,19 +152,31 @@ class Shot:
         seq: of the message.
         age: of its time stamp, s; negative: ahead.
         deadline: s from receipt, ``None``: the daemon's own.
-        damaged: some bytes of the message are wrong.
+        damage: of the message on its way: ``shape``, ``garbage``, or none.
     """
 
     observation: Observation
     seq: int
     age: float = 0.0
     deadline: float | None = None
-    damaged: bool = False
+    damage: str = ""
+
+    def frame(self, observed: float) -> bytes:
+        """The damaged message; the sensors and the client's own rule are as they were."""
+        seen = self.observation
+        if self.damage == "shape":
+            seen = replace(seen, agent=seen.agent[:, :-1])
+        made = bytearray(
+            frames.encode_request(Request(seen, client="drive", seq=self.seq, observed=observed))
+        )
+        if self.damage == "garbage":
+            made[9] ^= 0x55
+        return bytes(made)
 
 
 def sequence(epoch: int) -> int:
-    """The seq of an epoch: odd ones, so that ``order`` finds even ones never used."""
-    return 2 * epoch + 1
+    """The seq of an epoch: from 1, so that ``order`` has one that is older than all."""
+    return epoch + 1
 
 
 def disturb(
@@ -170,15 +202,17 @@ def _disturbed(
         factor = np.float32(np.nan if kind == "blackout" else 1e3)
         wrong = replace(seen, agent=seen.agent * factor, candidates=seen.candidates * factor)
         return replace(shot, observation=wrong)
-    if kind == "stale":
+    if kind == "frozen":
         old = past[-min(len(past), _OLD)]
-        seen = replace(seen, agent=old.agent, candidates=old.candidates)
-        return replace(shot, observation=seen, age=60.0)
-    if kind == "order":
-        # Now and then a repeated one, now and then one that is older than the newest.
-        back = sequence(epoch - 1) if epoch % 2 else sequence(epoch) - 3
-        return replace(shot, seq=max(back, 0))
-    if kind == "shape":
-        return replace(shot, observation=replace(seen, agent=seen.agent[:, :-1]))
-    changes = {"future": {"age": -3600.0}, "slow": {"deadline": 1e-5}, "garbage": {"damaged": True}}
+        frozen = replace(seen, agent=old.agent, candidates=old.candidates)
+        return replace(shot, observation=frozen)
+    changes = {
+        # Now the first one again, now one that was never used and is older than all others.
+        "order": {"seq": epoch % 2},
+        "stale": {"age": 60.0},
+        "future": {"age": -3600.0},
+        "slow": {"deadline": 1e-5},
+        "shape": {"damage": "shape"},
+        "garbage": {"damage": "garbage"},
+    }
     return replace(shot, **changes.get(kind, {}))

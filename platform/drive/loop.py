@@ -15,8 +15,7 @@ from ...policies.interface import Controller
 from ...simulators.interface import HOLD, Observation, Simulator
 from ..client.asking import Answer, Client, infeasible
 from ..decision.seeds import generator
-from ..decision.types import Actions, Request, Source
-from ..wire import frames
+from ..decision.types import Actions, Source
 from .faults import Fault, Plan, Shot, disturb
 from .spawn import OwnDaemon
 
@@ -26,7 +25,7 @@ _PAST = 32
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One driven episode, by epoch.
+    """One driven episode, by epoch; T is the plan's ``room``, zero after the episode's end.
 
     Attributes:
         seed: of the simulator.
@@ -38,7 +37,8 @@ class Run:
             process, on the true observation, with the same generator.
         late: epochs that began after their time.
         infeasible: executed actions that the simulator would have refused, in words.
-        recovery: seconds from the last start of the daemon to its next answer; NaN without one.
+        recovery: seconds from the daemon's restart to its next answer; NaN without one.
+        back: epoch of that answer, ``T`` if it never came; 0 if the daemon was not restarted.
         memory: of our own daemon at the end, MiB.
         problems: why the client decided itself, with how often.
     """
@@ -52,6 +52,7 @@ class Run:
     late: int
     infeasible: tuple[str, ...]
     recovery: float
+    back: int
     memory: float
     problems: dict[str, int] = field(default_factory=dict[str, int])
 
@@ -107,16 +108,18 @@ class Driver:
         self._plan, self._daemon, self._label, self._watch = plan, daemon, label, watch
         self._tick = simulator.spec.dt / speed if speed > 0 else 0.0
         self._started = float("nan")
+        self._back = (float("nan"), 0)
 
     def episode(self, seed: int) -> Run:
         """Drive one episode."""
-        epochs = self._plan.epochs
         rng = np.random.default_rng(np.random.SeedSequence([seed, _STREAM, 1]))
-        run = _empty(seed, epochs)
+        run = _empty(seed, self._plan.room)
         wrong: list[str] = []
         past = [self._simulator.reset(seed)]
-        begun, late, recovery = time.monotonic(), 0, float("nan")
-        for epoch, action_seed in enumerate(seeds_of(seed, epochs)):
+        begun, late, self._back = time.monotonic(), 0, (float("nan"), 0)
+        for epoch, action_seed in enumerate(seeds_of(seed, self._plan.room)):
+            if epoch >= self._end():
+                break
             late += self._keep_time(begun, epoch)
             self._process_faults(epoch)
             true = past[-1]
@@ -125,7 +128,7 @@ class Driver:
             actions, found = _executable(true, answer.actions, epoch)
             wrong.extend(found)
             _note(run, epoch, true, answer)
-            recovery = self._recovered(answer, recovery)
+            self._recovered(answer, epoch)
             wanted = self._actor.act(true, generator(action_seed))
             run.agreed[epoch] = _share(actions == wanted, true)
             step = self._simulator.step(actions)
@@ -134,9 +137,22 @@ class Driver:
             if step.terminated or step.truncated:
                 break
             past = [*past[-_PAST:], step.observation]
-        self._process_faults(epochs)
+        self._process_faults(self._plan.epochs)
         memory = float("nan") if self._daemon is None else self._daemon.memory
-        return replace(run, late=late, infeasible=tuple(wrong), recovery=recovery, memory=memory)
+        recovery, back = self._back
+        return replace(
+            run,
+            late=late,
+            infeasible=tuple(wrong),
+            recovery=recovery,
+            back=back,
+            memory=memory,
+        )
+
+    def _end(self) -> int:
+        """Where the episode ends, as far as is known by now."""
+        waiting = bool(np.isfinite(self._started))
+        return self._plan.room if waiting else self._plan.end(self._back[1])
 
     def _kinds(self, epoch: int) -> list[str]:
         return [fault.kind for fault in self._plan.faults if fault.at(epoch)]
@@ -164,27 +180,26 @@ class Driver:
                 daemon.start()
                 self._started = time.monotonic()
 
-    def _recovered(self, answer: Answer, known: float) -> float:
-        """Seconds from the daemon's restart to its first answer."""
-        if np.isfinite(self._started) and not answer.local:
-            known = time.monotonic() - self._started
-            self._started = float("nan")
-        return known
+    def _recovered(self, answer: Answer, epoch: int) -> None:
+        """Note the first answer after a restart: how long it took, and the epoch."""
+        if np.isfinite(self._started):
+            self._back = (float("nan"), self._plan.room)
+            if not answer.local:
+                self._back = (time.monotonic() - self._started, epoch)
+                self._started = float("nan")
 
     def _ask(self, shot: Shot, episode: str, seed: int) -> Answer:
         observed = time.time() - shot.age
-        if not shot.damaged:
-            return self._client.decide(
-                shot.observation,
-                seq=shot.seq,
-                episode=episode,
-                observed=observed,
-                deadline=shot.deadline,
-                seed=seed,
-            )
-        frame = bytearray(frames.encode_request(Request(shot.observation, seq=shot.seq)))
-        frame[9] ^= 0x55
-        return self._client.ask(bytes(frame), shot.observation)
+        if shot.damage:
+            return self._client.ask(shot.frame(observed), shot.observation)
+        return self._client.decide(
+            shot.observation,
+            seq=shot.seq,
+            episode=episode,
+            observed=observed,
+            deadline=shot.deadline,
+            seed=seed,
+        )
 
 
 def _restart(fault: Fault) -> int:
@@ -211,6 +226,7 @@ def _empty(seed: int, epochs: int) -> Run:
         late=0,
         infeasible=(),
         recovery=float("nan"),
+        back=0,
         memory=float("nan"),
     )
 

@@ -75,6 +75,15 @@ class Driven:
     starts: int
     status: int | None
 
+    @property
+    def length(self) -> int:
+        """Epochs that all driven episodes have."""
+        return min(self.order.plan.end(run.back) for run in self.runs)
+
+    def parts(self, phase: str) -> Sequence[slice]:
+        """Epochs of a phase in every driven episode; its outage ends when the daemon is back."""
+        return [self.order.plan.phases(run.back)[phase] for run in self.runs]
+
 
 def run_drive(order: Order, progress: Report) -> Driven:
     """Carry out an order.
@@ -90,7 +99,7 @@ def run_drive(order: Order, progress: Report) -> Driven:
             "leave --url out"
         )
     factory = order.bundle.factory()
-    factory = replace(factory, settings={**factory.settings, "horizon": plan.epochs})
+    factory = replace(factory, settings={**factory.settings, "horizon": plan.room})
     actor, rule = order.bundle.actor(), baseline(order.bundle.folder)
     total = len(order.seeds) * plan.epochs
     runs: list[Run] = []
@@ -110,7 +119,8 @@ def run_drive(order: Order, progress: Report) -> Driven:
                 daemon.wait()
             runs.append(driver.episode(seed))
         status = None if daemon is None else daemon.stop()
-    costs = _in_process(order, factory.simulator(), (actor, rule), progress)
+    longest = max(plan.end(run.back) for run in runs)
+    costs = _in_process(order, factory.simulator(), (actor, rule), longest, progress)
     starts = 0 if daemon is None else daemon.starts
     return Driven(order, tuple(runs), *costs, rule=rule.name, starts=starts, status=status)
 
@@ -138,7 +148,7 @@ def _daemon(order: Order) -> Generator[tuple[OwnDaemon | None, str]]:
 
 
 def _client(order: Order, factory: DomainFactory, url: str, rule: Controller) -> Client:
-    """A bridge whose patience is one epoch, within reason."""
+    """A bridge whose patience is two epochs, within reason."""
     dt = order.bundle.spec.dt
     tick = dt / order.speed if order.speed > 0 else 0.25
     return Client(
@@ -146,7 +156,7 @@ def _client(order: Order, factory: DomainFactory, url: str, rule: Controller) ->
         factory.domain,
         fallback=rule,
         token=order.token,
-        timeout=float(np.clip(tick, 0.05, 0.25)),
+        timeout=float(np.clip(2.0 * tick, 0.1, 0.25)),
         name="drive",
         circuit=Circuit(failures=3, pause=max(0.05, 2.0 * tick)),
     )
@@ -156,6 +166,7 @@ def _in_process(
     order: Order,
     simulator: Simulator,
     controllers: tuple[PolicyActor, Controller],
+    epochs: int,
     progress: Report,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Costs ``[S, R, T]`` of policy and baseline."""
@@ -165,7 +176,7 @@ def _in_process(
         rows: list[NDArray[np.float64]] = []
         for seed in order.seeds:
             for draw in range(order.draws):
-                rows.append(in_process(simulator, controller, seed, order.plan.epochs, draw=draw))
+                rows.append(in_process(simulator, controller, seed, epochs, draw=draw))
                 done += 1
                 progress(done, total, f"{controller.name} in process")
         found.append(np.array(rows).reshape(len(order.seeds), order.draws, -1))
@@ -174,6 +185,10 @@ def _in_process(
 
 def phase_costs(driven: Driven, phase: str) -> Sequence[NDArray[np.float64]]:
     """Summed cost in a phase: driven ``[S]``, policy ``[S, R]``, baseline ``[S, R]``."""
-    part = driven.order.plan.phases[phase]
-    ours = np.array([run.cost[part].sum() for run in driven.runs])
-    return ours, driven.policy[:, :, part].sum(axis=2), driven.baseline[:, :, part].sum(axis=2)
+    parts = driven.parts(phase)
+    ours = np.array([run.cost[part].sum() for run, part in zip(driven.runs, parts, strict=True)])
+    policy, rule = (
+        np.array([cost[:, part].sum(axis=1) for cost, part in zip(costs, parts, strict=True)])
+        for costs in (driven.policy, driven.baseline)
+    )
+    return ours, policy, rule

@@ -21,6 +21,9 @@ NOISE = 3.0
 BACK = 0.9
 """Share of decisions that the policy makes again after the faults."""
 
+ENOUGH = 20
+"""Epochs after the faults without which an episode says nothing about its end."""
+
 Values = NDArray[np.float64]
 
 
@@ -28,12 +31,13 @@ def rows_of(driven: Driven) -> list[Row]:
     """Figures and marks of a drive."""
     wrong = sum(len(run.infeasible) for run in driven.runs)
     rows = [Row.at_most("infeasible executed actions", wrong, "epochs", 0)]
-    phases = driven.order.plan.phases
+    phases = driven.order.plan.phases()
     if "outage" in phases:
         ours, _, theirs = phase_costs(driven, "outage")
-        rows.append(
-            Row.at_most("outage: cost over the baseline's", _ratio(ours, theirs), "1", OUTAGE)
-        )
+        rows += [
+            Row.at_most("outage: cost over the baseline's", _ratio(ours, theirs), "1", OUTAGE),
+            Row.near("episodes that came back in time", _back(driven), "", len(driven.runs), 0),
+        ]
         ours, theirs, _ = phase_costs(driven, "after")
         rows += [
             Row.at_most(
@@ -86,40 +90,55 @@ def extra_of(driven: Driven) -> dict[str, Any]:
             {"kind": fault.kind, "first": fault.first, "last": fault.last}
             for fault in order.plan.faults
         ],
-        "phases": {name: [part.start, part.stop] for name, part in order.plan.phases.items()},
+        "phases": {
+            name: [[part.start, part.stop] for part in driven.parts(name)]
+            for name in order.plan.phases()
+        },
         "local": problems,
         "infeasible": [line for run in driven.runs for line in run.infeasible],
         "cost": {
-            "driven": np.array([run.cost for run in driven.runs]).mean(axis=0),
-            "policy": driven.policy.mean(axis=(0, 1)),
-            "baseline": driven.baseline.mean(axis=(0, 1)),
+            "driven": np.array([run.cost for run in driven.runs]).mean(axis=0)[: driven.length],
+            "policy": driven.policy.mean(axis=(0, 1))[: driven.length],
+            "baseline": driven.baseline.mean(axis=(0, 1))[: driven.length],
         },
     }
 
 
-def shares(driven: Driven) -> Values:
-    """``[T, 7]`` share of active agents by source; the last column: the client's own rule."""
-    counts = np.zeros((driven.order.plan.epochs, len(Source) + 1))
-    for run in driven.runs:
-        counts[:, :-1] += run.source * ~run.local[:, None]
-        counts[:, -1] += run.source.sum(axis=1) * run.local
-    return counts / np.maximum(counts.sum(axis=1, keepdims=True), 1.0)
+def counts_of(driven: Driven) -> Values:
+    """``[S, T, 7]`` active agents by source; the last column: decided by the client's own rule."""
+    found = np.zeros((len(driven.runs), driven.order.plan.room, len(Source) + 1))
+    for row, run in zip(found, driven.runs, strict=True):
+        row[:, :-1] = run.source * ~run.local[:, None]
+        row[:, -1] = run.source.sum(axis=1) * run.local
+    return found
+
+
+def shares(driven: Driven, phase: str) -> Values:
+    """``[7]`` shares of the columns of :func:`counts_of` in a phase."""
+    counts = counts_of(driven)
+    total = np.sum(
+        [of[part].sum(axis=0) for of, part in zip(counts, driven.parts(phase), strict=True)], axis=0
+    )
+    return total / max(float(total.sum()), 1.0)
 
 
 def _ratio(ours: Values, theirs: Values) -> float:
-    return float(ours.mean() / theirs.mean())
+    below = float(theirs.mean())
+    return float(ours.mean()) / below if below > 0 else float("nan")
+
+
+def _back(driven: Driven) -> int:
+    """Episodes with something left after outage and settling to judge by."""
+    return sum(part.stop - part.start >= ENOUGH for part in driven.parts("after"))
 
 
 def _made(driven: Driven, phase: str) -> float:
     """Share of decisions that are the policy's, projected or not."""
-    part = driven.order.plan.phases[phase]
-    made = shares(driven)[part]
-    return float(made[:, [Source.POLICY, Source.PROJECTED]].sum() / max(made.sum(), 1e-300))
+    return float(shares(driven, phase)[[Source.POLICY, Source.PROJECTED]].sum())
 
 
 def _phase(driven: Driven, phase: str) -> list[Row]:
     ours, policy, rule = phase_costs(driven, phase)
-    part = driven.order.plan.phases[phase]
     rows: list[Row] = []
     for name, values in (
         ("driven", ours),
@@ -134,12 +153,12 @@ def _phase(driven: Driven, phase: str) -> list[Row]:
                     f"{phase}: cost, {name}, 95 %", f"{interval.low:.4g}..{interval.high:.4g}", "s"
                 )
             )
-    made = shares(driven)[part].mean(axis=0)
+    made = shares(driven, phase)
     for source, share in zip([*(s.name.lower() for s in Source), "local"], made, strict=True):
         if share > 0:
             rows.append(Row.info(f"{phase}: share decided by {source}", float(share), "1"))
     if phase == "before":
-        agreed = float(np.mean([run.agreed[part] for run in driven.runs]))
+        agreed = float(np.mean([run.agreed[driven.parts(phase)[0]] for run in driven.runs]))
         rows.append(Row.info("before: actions equal to those in process", agreed, "1"))
     return rows
 
