@@ -10,8 +10,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import OrderedDict, deque
-from collections.abc import AsyncGenerator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 
 from .interface import Meter
 
@@ -56,32 +55,42 @@ class Line:
         """Requests in the line now."""
         return len(self._waiting)
 
-    @asynccontextmanager
-    async def turn(self, received: float) -> AsyncGenerator[None]:
-        """Wait for one's turn and have it.
+    def turn(self, received: float) -> _Turn:
+        """Wait for one's turn and have it: ``async with line.turn(received): ...``.
 
-        Raises:
+        Raises (on entering):
             Overloaded: the line is full, or waiting would take longer than an answer is of use.
         """
+        return _Turn(self, received)
+
+    async def take(self, received: float) -> float:
+        """Begin a turn; when it began. Every one that begins must be given to :meth:`end`."""
         self._admit(received)
         self._inflight += 1
         try:
             if self._busy or self._waiting:
                 await self._wait()
-            self._busy = True
-            begin = time.monotonic()
-            self._meter.observe("queue_wait_seconds", begin - received, domain=self._domain)
-            if begin - received > self.patience:
-                self._pass_on()
-                raise Overloaded("overload", "the deadline passed while waiting", self._service)
-            try:
-                yield
-            finally:
-                self._service += 0.1 * (time.monotonic() - begin - self._service)
-                self._pass_on()
-        finally:
+        except BaseException:
             self._inflight -= 1
             self._show()
+            raise
+        self._busy = True
+        began = time.monotonic()
+        self._meter.observe("queue_wait_seconds", began - received, domain=self._domain)
+        if began - received > self.patience:
+            self._leave()
+            raise Overloaded("overload", "the deadline passed while waiting", self._service)
+        return began
+
+    def end(self, began: float) -> None:
+        """Let the next one have its turn."""
+        self._service += 0.1 * (time.monotonic() - began - self._service)
+        self._leave()
+
+    def _leave(self) -> None:
+        self._pass_on()
+        self._inflight -= 1
+        self._show()
 
     def _admit(self, received: float) -> None:
         ahead = len(self._waiting) + self._busy
@@ -122,6 +131,22 @@ class Line:
             self._shown = now
             self._meter.set("queue_length", now[0], domain=self._domain)
             self._meter.set("inflight_requests", now[1], domain=self._domain)
+
+
+class _Turn:
+    """What ``async with`` needs; a generator would cost as much again as the turn itself."""
+
+    __slots__ = ("_began", "_line", "_received")
+
+    def __init__(self, line: Line, received: float) -> None:
+        self._line, self._received = line, received
+        self._began = 0.0
+
+    async def __aenter__(self) -> None:
+        self._began = await self._line.take(self._received)
+
+    async def __aexit__(self, *error: object) -> None:
+        self._line.end(self._began)
 
 
 class Budgets:

@@ -135,6 +135,8 @@ class Process:
         loop = asyncio.get_running_loop()
         sys.setswitchinterval(SWITCH)
         self._service.hub.attach(loop)
+        for slot in self._service.slots.values():
+            slot.defer = loop.call_soon
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._signalled)
         loop.add_signal_handler(signal.SIGHUP, self._hangup)

@@ -39,6 +39,10 @@ def both_clocks() -> Clock:
     return Clock(time.monotonic(), time.time())
 
 
+def _at_once(work: Callable[..., None], *arguments: object) -> None:
+    work(*arguments)
+
+
 class LiveSlot:
     """Implements ``Slot``. Used from one thread; only :meth:`operate` may come from another.
 
@@ -53,6 +57,10 @@ class LiveSlot:
         state: what an earlier run left.
         history: bytes of entries kept.
         clock: both clocks.
+
+    Attributes:
+        defer: called with work and its arguments that need not hold up the answer; does it at once
+            unless the process puts its loop's ``call_soon`` here.
     """
 
     def __init__(  # noqa: PLR0913 - each part is one line where it is put together
@@ -71,6 +79,7 @@ class LiveSlot:
     ) -> None:
         self.settings = settings
         self.rollout = rollout
+        self.defer: Callable[..., object] = _at_once
         self.memory = Memory(limit=history)
         self._domain, self._boot = domain, boot
         self._recorder, self._meter, self._hub, self._clock = recorder, meter, hub, clock
@@ -154,6 +163,10 @@ class LiveSlot:
             self._state = replace(after, forced=self._state.forced)
         self.memory.add(entry, seconds)
         self.rollout.after(entry)
+        self.defer(self._tell, entry, seconds)
+
+    def _tell(self, entry: Entry, seconds: float) -> None:
+        """Metrics and events of a decision: after its answer where there is a loop to wait in."""
         self._figures.report(entry, seconds)
         self._report_status()
         self._background.offer(entry)
