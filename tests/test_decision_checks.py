@@ -196,6 +196,10 @@ class TestImputed:
         seen = damaged((1, 3, 0, np.nan), (2, 2, 0, 99.0), part="candidates", active=[1, 1, 0, 1])
         _, decision = ask(runtime(), seen=replace(seen, mask=mask), settings=lenient(0.0))
         assert (decision.invalid, decision.outcome) == ({}, "ok")
+        for cells in ([(2, 0, np.nan)], [(2, 1, -9.0)], [(2, 0, np.nan), (2, 1, np.inf)]):
+            seen = damaged(*cells, active=[1, 1, 0, 1])
+            _, decision = ask(runtime(), seen=seen, settings=lenient(0.0))
+            assert (decision.invalid, decision.outcome) == ({}, "ok")
 
     @pytest.mark.parametrize(
         ("bad", "outcome"), [(1, "degraded"), (2, "fallback"), (4, "fallback")]
