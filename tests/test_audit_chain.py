@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from fairlead.platform.audit.codec import Event, Recorded, encode_entry, encode_event
 from fairlead.platform.audit.reader import Log, domains_in
-from fairlead.platform.audit.segments import AuditError, frame, segment_name
+from fairlead.platform.audit.segments import AuditError, frame_head, segment_name
 from fairlead.platform.audit.stream import Stream
 
 
@@ -28,6 +28,10 @@ def fill(folder, payloads, *, boot=BOOT, limit=2**20, keep=0):
 
 def event(number):
     return encode_event(Event("tick", "toy", float(number), {"number": number}))
+
+
+def framed(chain, payload):
+    return frame_head(chain, payload)[0] + payload
 
 
 def numbers(folder):
@@ -88,7 +92,7 @@ def test_a_cut_anywhere_in_the_only_segment_leaves_the_records_before_it(tmp_pat
     fill(tmp_path, map(event, range(2)))
     path = only(tmp_path)
     whole = path.read_bytes()
-    size = len(frame(b"\0" * 32, event(0))[0])
+    size = len(framed(b"\0" * 32, event(0)))
     header = len(whole) - 2 * size
     for cut in range(len(whole)):
         path.write_bytes(whole[:cut])
@@ -153,10 +157,10 @@ def test_a_record_taken_out_swapped_or_put_in_breaks_the_chain(tmp_path):
     fill(tmp_path, map(event, range(5)))
     path = only(tmp_path)
     whole = path.read_bytes()
-    size = len(frame(b"\0" * 32, event(0))[0])
+    size = len(framed(b"\0" * 32, event(0)))
     head = whole[: len(whole) - 5 * size]
     frames = [whole[len(head) + size * index :][:size] for index in range(5)]
-    forged = frame(frames[1][8:40], event(7))[0]
+    forged = framed(frames[1][8:40], event(7))
     for order in (
         [frames[0], *frames[2:]],
         [frames[0], frames[2], frames[1], *frames[3:]],

@@ -87,14 +87,15 @@ def python(script, *arguments, prefix=()):
     )
 
 
-def test_killed_in_the_middle_of_writing_sixty_times(tmp_path):
+@pytest.mark.parametrize("trials", [12, pytest.param(100, marks=pytest.mark.slow)])
+def test_killed_in_the_middle_of_writing(tmp_path, trials):
     """What was acknowledged is there, the chain holds over all runs, the state file loads."""
-    done = python(KILLED, tmp_path, 60)
+    done = python(KILLED, tmp_path, trials)
     assert done.returncode == 0, done.stderr
     failures, acknowledged, _, states = json.loads(done.stdout)
     assert failures == []
     # The trials did reach what they are about.
-    assert acknowledged >= 150 and states >= 20
+    assert acknowledged >= 2.5 * trials and states >= trials / 3
 
 
 FLUSHING = """

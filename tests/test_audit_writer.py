@@ -8,6 +8,7 @@ import threading
 import time
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from audit_doubles import CountingMeter, make_entry, make_writer, same
 
@@ -218,7 +219,7 @@ class Broken:
 
 @pytest.mark.parametrize(
     ("call", "code"),
-    [("fsync", errno.EIO), ("write", errno.ENOSPC), ("write", errno.EIO), ("open", errno.EMFILE)],
+    [("fsync", errno.EIO), ("writev", errno.ENOSPC), ("writev", errno.EIO), ("open", errno.EMFILE)],
 )
 def test_a_failing_disk_is_told_at_once_and_its_records_are_written_again(
     tmp_path, monkeypatch, call, code, caplog
@@ -380,3 +381,18 @@ def test_a_new_segment_that_fails_leaves_the_old_one_whole(tmp_path, monkeypatch
     log = Log(tmp_path, "toy")
     assert len(list(log.lines())) == 2
     assert len(log.faults) == 1 and "was damaged" in log.faults[0]
+
+
+def test_a_system_that_writes_little_at_a_time_loses_nothing(tmp_path, monkeypatch):
+    rng = np.random.default_rng(5)
+
+    def writev(file, parts):
+        whole = b"".join(parts)
+        return os.write(file, whole[: int(rng.integers(1, len(whole) + 1))])
+
+    monkeypatch.setattr(stream_module.os, "writev", writev)
+    writer = make_writer(tmp_path, segment=1)
+    for index in range(30):
+        writer.record(make_entry(index, rows=60, choices=9, extra=10))
+    assert writer.close(SECONDS)
+    assert ids(tmp_path) == [f"toy-0123abcd-{index}" for index in range(30)]

@@ -73,14 +73,16 @@ def segments(folder: Path, domain: str | None = None) -> dict[str, list[tuple[in
 
 def link_hash(chain: bytes, payload: bytes) -> bytes:
     """Chain hash after ``payload``."""
-    return hashlib.blake2b(chain + payload, digest_size=CHAIN).digest()
+    known = hashlib.blake2b(chain, digest_size=CHAIN)
+    known.update(payload)
+    return known.digest()
 
 
-def frame(chain: bytes, payload: bytes) -> tuple[bytes, bytes]:
-    """The frame of a payload, and the chain hash after it."""
+def frame_head(chain: bytes, payload: bytes) -> tuple[bytes, bytes]:
+    """What stands before a payload, and the chain hash after it."""
     after = link_hash(chain, payload)
     head = _FRAME.pack(len(payload), zlib.crc32(payload)) + after
-    return b"".join((head, _CHECK.pack(zlib.crc32(head)), payload)), after
+    return head + _CHECK.pack(zlib.crc32(head)), after
 
 
 Tail = Literal["whole", "torn", "damaged"]

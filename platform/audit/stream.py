@@ -16,7 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from .codec import Header, Link, encode_header
-from .segments import MAGIC, frame, last_link, segment_name, segments
+from .segments import MAGIC, frame_head, last_link, segment_name, segments
+
+_PARTS = 512
+"""Buffers of one call; systems take 1024."""
 
 _log = logging.getLogger(__name__)
 
@@ -95,18 +98,18 @@ class Stream:
     def _write_some(self) -> None:
         """As many pending records as the segment takes, in one go."""
         assert self._file is not None  # noqa: S101
-        frames: list[bytes] = []
+        parts: list[bytes] = []
         chain, size = self._chain, self._size
         for payload in self.pending[self._written :]:
-            if frames and size >= self._limit:
+            if parts and size >= self._limit:
                 break
-            framed, chain = frame(chain, payload)
-            frames.append(framed)
-            size += len(framed)
-        _write_all(self._file, b"".join(frames))
+            head, chain = frame_head(chain, payload)
+            parts += (head, payload)
+            size += len(head) + len(payload)
+        _write_all(self._file, parts)
         self._chain, self._size = chain, size
-        self._records += len(frames)
-        self._written += len(frames)
+        self._records += len(parts) // 2
+        self._written += len(parts) // 2
 
     def _next_segment(self, wall: float) -> None:
         if self._file is not None:
@@ -118,14 +121,16 @@ class Stream:
         path = self._folder / segment_name(self._domain, number)
         header = Header(self._domain, number, self._boot, wall, self._link, self.context)
         before = bytes.fromhex(self._link.chain)
-        framed, chain = frame(before, encode_header(header))
+        payload = encode_header(header)
+        head, chain = frame_head(before, payload)
+        parts = [MAGIC, head, payload]
         self._number = number  # a number is used once, even if the file comes to nothing
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND
         self._file = os.open(path, flags, 0o640)
-        _write_all(self._file, MAGIC + framed)
+        _write_all(self._file, parts)
         os.fsync(self._file)
         _sync_folder(self._folder)
-        self._size, self._records, self._chain = len(MAGIC) + len(framed), 1, chain
+        self._size, self._records, self._chain = sum(map(len, parts)), 1, chain
         self._link = Link(number, 1, chain.hex())
         self._delete_old()
 
@@ -174,10 +179,18 @@ class Stream:
             _log.warning("old segments of %s cannot be deleted: %s", self._domain, error)
 
 
-def _write_all(file: int, data: bytes) -> None:
-    rest = memoryview(data)
-    while rest:
-        rest = rest[os.write(file, rest) :]
+def _write_all(file: int, parts: list[bytes]) -> None:
+    """Write without joining: copying megabytes would hold the interpreter's lock meanwhile."""
+    waiting: list[bytes | memoryview] = list(parts)
+    while waiting:
+        written = os.writev(file, waiting[:_PARTS])
+        done = 0
+        while done < len(waiting) and written >= len(waiting[done]):
+            written -= len(waiting[done])
+            done += 1
+        del waiting[:done]
+        if written:
+            waiting[0] = memoryview(waiting[0])[written:]
 
 
 def _sync_folder(folder: Path) -> None:
