@@ -128,7 +128,7 @@ def test_each_flipped_byte_is_a_fault(tmp_path):
 
 
 @given(data=st.data())
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=40, deadline=None)
 def test_any_edit_of_any_segment_is_a_fault(data, tmp_path_factory):
     """Bytes changed, taken out or put in, in any of three segments of two runs."""
     folder = tmp_path_factory.mktemp("audit")

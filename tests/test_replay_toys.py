@@ -50,7 +50,7 @@ def recorded(run, slot, state, request, now):
 
 
 @given(data=st.data(), box=st.booleans())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 def test_whatever_happened_is_recomputed_identically(data, box):
     slot = SlotSettings(
         breaker={"minimum": 2, "window": 3, "open_time": 1.5, "probes": 2},
