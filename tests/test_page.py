@@ -17,9 +17,11 @@ from page_daemon import CHAMPION, Browser, Daemon, Slot
 from fairlead.platform.decision.types import Breaker, Cause, Source
 from fairlead.platform.page import routes, site, words
 from fairlead.platform.page.agents import BACK, agent, grid
+from fairlead.platform.page.decisions import constraints
 from fairlead.platform.page.rollout import roles, told
 from fairlead.platform.page.series import Curves, bar
 from fairlead.platform.page.status import latency, own_share, rate
+from fairlead.platform.page.summary import Summaries, summary
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -251,7 +253,7 @@ def test_predicted_costs_are_computed_once(slot):
             return live.objective(observation, actions)
 
     slot.runtime = replace(slot.runtime, live=Counting())
-    curves = Curves()
+    curves = Curves(Summaries())
     for _ in range(50):
         curves.of(slot)
     assert len(asked) == 20
@@ -260,11 +262,12 @@ def test_predicted_costs_are_computed_once(slot):
 def test_figures_by_hand(slot):
     entries = slot.history(20)
     seconds = [sum(e.decision.seconds.values()) for e in entries]
-    assert latency(entries)[0] == pytest.approx(np.median(seconds))
+    found = [one for _, one in Summaries().of(entries)]
+    assert latency(found)[0] == pytest.approx(np.median(seconds))
     assert rate(entries) == pytest.approx(10.0, rel=0.2)
-    assert own_share(entries) == 1.0
+    assert own_share(found) == 1.0
     assert np.isnan(rate(entries[:1])) and np.isnan(own_share([]))
-    pieces = bar(entries[0])
+    pieces = bar(found[0])
     assert sum(length for _, _, length in pieces) == pytest.approx(100.0)
 
 
@@ -283,6 +286,42 @@ def test_the_rollout_shows_roles_figures_refusals_and_aborts():
     assert found["canary"].digest == found["previous"].digest == ""
     assert told(view, 1.7e9 + 60) == ("Refused: cccccccccccc (digest of policy, 1 min 0 s ago)",)
     assert told({}, 0.0) == ()
+
+
+def test_a_summary_by_hand(slot):
+    entry = slot.entries[0]
+    seen, decision = entry.request.observation, entry.decision
+    cause = np.zeros(10, np.int8)
+    cause[[2, 5]], cause[7] = Cause.COUPLING, Cause.INVALID
+    distance = np.zeros(10, np.float32)
+    distance[2], distance[5] = 0.25, 1.0
+    deviation = np.linspace(0, 0.9, 10).astype(np.float32)
+    deviation[9] = np.nan
+    source = np.zeros(10, np.int8)
+    source[[2, 5]], source[7] = Source.PROJECTED, Source.BASELINE
+    one = summary(
+        replace(
+            entry,
+            request=replace(entry.request, observation=replace(seen, active=np.arange(10) != 1)),
+            decision=replace(
+                decision, cause=cause, distance=distance, deviation=deviation, source=source
+            ),
+        )
+    )
+    assert one.sources == (7, 2, 1, 0, 0, 0) and one.agents == 10 and one.active == 9
+    assert one.causes == ((Cause.COUPLING, 2), (Cause.INVALID, 1))
+    assert one.moved == ((0, 0.0), (0, 0.0), (2, 1.25), (0, 0.0))
+    # active and known: 0, 0.2, 0.3 ... 0.8
+    assert one.deviation == pytest.approx((3.5 / 8, 0.7, 1 / 8))
+    (coupling,) = [c for c in constraints([one]) if c.moved]
+    assert (coupling.name, coupling.share, coupling.distance) == ("coupling", 0.2, 0.625)
+
+
+def test_summaries_stop_when_their_time_is_up_and_go_on_later(slot, monkeypatch):
+    monkeypatch.setattr("fairlead.platform.page.summary.BUDGET", 0.0)
+    summaries = Summaries()
+    lengths = [len(summaries.of(slot.history(20))) for _ in range(25)]
+    assert lengths[0] == 1 and lengths == sorted(lengths) and lengths[-1] == 20
 
 
 # Audit check.

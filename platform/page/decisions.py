@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-
-import numpy as np
+from itertools import islice
 
 from ..daemon.interface import Entry, Slot
-from ..decision.types import CONSTRAINTS, Cause
+from ..decision.types import CONSTRAINTS
 from .series import bar
+from .summary import Summaries, Summary
 from .words import CAUSES
 
 LISTED = 14
@@ -49,50 +49,37 @@ class Row:
     seconds: float
 
 
-def row(entry: Entry) -> Row:
+def row(entry: Entry, one: Summary) -> Row:
     """An entry as a row of the table."""
-    decision = entry.decision
     return Row(
         id=entry.id,
         short=entry.id.rsplit("-", 1)[-1],
         time=_time_of_day(entry.clock.wall),
         role=entry.role,
         principal=entry.principal,
-        outcome=decision.outcome,
-        mode=decision.mode,
-        agents=int(decision.source.size),
-        active=int(entry.request.observation.active.sum()),
-        pieces=tuple(bar(entry)),
-        causes=causes(entry),
-        seconds=sum(decision.seconds.values()),
+        outcome=entry.decision.outcome,
+        mode=entry.decision.mode,
+        agents=one.agents,
+        active=one.active,
+        pieces=tuple(bar(one)),
+        causes=tuple(
+            (cause.name.lower().replace("_", " "), CAUSES[cause], count)
+            for cause, count in one.causes
+        ),
+        seconds=one.seconds,
     )
 
 
-def causes(entry: Entry) -> tuple[tuple[str, str, int], ...]:
-    """Name, sentence and number of agents of every cause in an entry, most first."""
-    values, counts = np.unique(entry.decision.cause, return_counts=True)
-    found = [
-        (Cause(int(value)).name.lower().replace("_", " "), CAUSES[Cause(int(value))], int(count))
-        for value, count in zip(values, counts, strict=True)
-        if value != Cause.NONE
-    ]
-    return tuple(sorted(found, key=lambda item: -item[2]))
-
-
-def rows(slot: Slot) -> tuple[Row, ...]:
+def rows(slot: Slot, summaries: Summaries) -> tuple[Row, ...]:
     """The latest decisions, newest first."""
-    return tuple(row(entry) for entry in slot.history(LISTED))
+    return tuple(row(entry, one) for entry, one in summaries.of(slot.history(LISTED)))
 
 
-def interventions(slot: Slot) -> tuple[Row, ...]:
+def interventions(slot: Slot, summaries: Summaries) -> tuple[Row, ...]:
     """The latest decisions in which something other than the plain policy acted."""
-    found: list[Row] = []
-    for entry in slot.history(512):
-        if entry.decision.cause.any():
-            found.append(row(entry))
-            if len(found) == INTERVENTIONS:
-                break
-    return tuple(found)
+    touched = (entry for entry in slot.history(512) if entry.decision.cause.any())
+    found = list(islice(touched, INTERVENTIONS))
+    return tuple(row(entry, one) for entry, one in summaries.of(found))
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,16 +92,16 @@ class Constraint:
     distance: float
 
 
-def constraints(entries: Sequence[Entry]) -> tuple[Constraint, ...]:
+def constraints(recent: Sequence[Summary]) -> tuple[Constraint, ...]:
     """Every projection constraint, also those that never acted."""
-    total = sum(entry.decision.cause.size for entry in entries)
+    total = sum(one.agents for one in recent)
     found: list[Constraint] = []
-    for cause, name in CONSTRAINTS.items():
-        moved = [entry.decision.distance[entry.decision.cause == cause] for entry in entries]
-        distances = np.concatenate(moved) if moved else np.zeros(0, np.float32)
-        count = int(distances.size)
-        mean = float(distances.mean()) if count else 0.0
-        found.append(Constraint(name, count, count / total if total else 0.0, mean))
+    for index, name in enumerate(CONSTRAINTS.values()):
+        count = sum(one.moved[index][0] for one in recent)
+        distance = sum(one.moved[index][1] for one in recent)
+        found.append(
+            Constraint(name, count, count / max(total, 1), distance / count if count else 0.0)
+        )
     return tuple(found)
 
 

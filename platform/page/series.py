@@ -12,16 +12,14 @@ from math import isfinite, nan
 from time import perf_counter
 from typing import Any
 
-import numpy as np
-
 from ..daemon.interface import Entry, Slot
-from ..decision.types import Source
+from .summary import Summaries, Summary
 from .words import SOURCES
 
 POINTS = 240
 """Decisions in a curve."""
 
-BUDGET = 0.004
+BUDGET = 0.003
 """Seconds per call for predicted costs that are not known yet; the rest comes with later calls."""
 
 KEPT = 2048
@@ -31,7 +29,8 @@ KEPT = 2048
 class Curves:
     """Builds the curves; remembers what is dear to compute, by the entry's id."""
 
-    def __init__(self) -> None:
+    def __init__(self, summaries: Summaries) -> None:
+        self._summaries = summaries
         self._costs: OrderedDict[str, tuple[float, float]] = OrderedDict()
 
     def of(self, slot: Slot) -> dict[str, Any]:
@@ -42,18 +41,19 @@ class Curves:
         percentile over active agents and ``favourite`` the share of them that took the guidance's
         favourite; ``cost`` is what was executed and ``least`` the analytical lower bound.
         """
-        entries = list(slot.history(POINTS))[::-1]
+        pairs = self._summaries.of(slot.history(POINTS))[::-1]
+        entries = [entry for entry, _ in pairs]
+        found = [one for _, one in pairs]
         costs = self._predicted(slot, entries)
-        deviations = [_deviations(entry) for entry in entries]
         return {
             "at": [entry.clock.wall for entry in entries],
             "sources": {
-                SOURCES[source][0]: [int((e.decision.source == source).sum()) for e in entries]
-                for source in SOURCES
+                name: [one.sources[source] for one in found]
+                for source, (name, _) in SOURCES.items()
             },
-            "latency": [sum(entry.decision.seconds.values()) for entry in entries],
-            "deviation": [[_known(d[k]) for d in deviations] for k in (0, 1)],
-            "favourite": [_known(d[2]) for d in deviations],
+            "latency": [one.seconds for one in found],
+            "deviation": [[_known(one.deviation[k]) for one in found] for k in (0, 1)],
+            "favourite": [_known(one.deviation[2]) for one in found],
             "margin": [_known(entry.decision.margin) for entry in entries],
             "cost": [_known(cost) for cost, _ in costs],
             "least": [_known(least) for _, least in costs],
@@ -72,27 +72,17 @@ class Curves:
         return [self._costs.get(entry.id, (nan, nan)) for entry in entries]
 
 
-def _deviations(entry: Entry) -> tuple[float, float, float]:
-    values = entry.decision.deviation
-    values = values[entry.request.observation.active & np.isfinite(values)]
-    if not values.size:
-        return nan, nan, nan
-    high = float(np.quantile(values, 0.9))
-    return float(values.mean()), high, float((values <= 1e-6).mean())
-
-
 def _known(value: float) -> float | None:
     return float(value) if isfinite(value) else None
 
 
-def bar(entry: Entry, width: float = 100.0) -> list[tuple[str, float, float]]:
+def bar(one: Summary, width: float = 100.0) -> list[tuple[str, float, float]]:
     """Name, start and length of each source's piece of a bar of ``width``."""
-    sources = entry.decision.source
     pieces: list[tuple[str, float, float]] = []
     at = 0.0
-    for source in Source:
-        length = width * float((sources == source).mean()) if sources.size else 0.0
+    for source, (name, _) in SOURCES.items():
+        length = width * one.sources[source] / max(one.agents, 1)
         if length > 0.0:
-            pieces.append((SOURCES[source][0], at, length))
+            pieces.append((name, at, length))
             at += length
     return pieces

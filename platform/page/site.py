@@ -33,6 +33,7 @@ from .prometheus import Prometheus, PrometheusError
 from .rollout import roles, told
 from .series import Curves
 from .status import RECENT, Card, card
+from .summary import Summaries
 
 HERE = Path(__file__).parent
 
@@ -58,7 +59,8 @@ class Site:
 
     def __init__(self, daemon: Daemon):
         self.daemon = daemon
-        self.curves = Curves()
+        self.summaries = Summaries()
+        self.curves = Curves(self.summaries)
         self.files = _static()
         self.charts = all(f"vendor/{name}" in self.files for name in VENDOR)
         address = daemon.settings.page.prometheus
@@ -164,16 +166,19 @@ class Site:
     def _live(self, slot: Slot) -> dict[str, Any]:
         now = Clock(time.monotonic(), time.time())
         entries = slot.history(RECENT)
+        pairs = self.summaries.of(entries)
         state, view = slot.state, slot.view()
         return {
             "slot": slot.domain,
             "spec": slot.runtime.spec,
-            "cards": [card(self.daemon, one, now) for one in self.daemon.slots.values()],
-            "rows": rows(slot),
-            "interventions": interventions(slot),
-            "constraints": constraints(entries),
+            "cards": [
+                card(self.daemon, one, now, self.summaries) for one in self.daemon.slots.values()
+            ],
+            "rows": rows(slot, self.summaries),
+            "interventions": interventions(slot, self.summaries),
+            "constraints": constraints([one for _, one in pairs]),
             "refused": refused(entries),
-            "looked": len(entries),
+            "looked": len(pairs),
             "state": state,
             "breaker_since": max(0.0, now.mono - state.breaker.since),
             "window": state.breaker.window,

@@ -11,6 +11,7 @@ import numpy as np
 
 from ..daemon.interface import Daemon, Entry, Slot
 from ..decision.types import Clock, Source
+from .summary import Summaries, Summary
 from .words import MODES
 
 RECENT = 120
@@ -57,13 +58,14 @@ class Card:
     ticks: int
 
 
-def card(daemon: Daemon, slot: Slot, now: Clock) -> Card:
+def card(daemon: Daemon, slot: Slot, now: Clock, summaries: Summaries) -> Card:
     """Figures of one slot; call it from the event loop's thread."""
     entries = slot.history(512)
     mode = "drain" if daemon.draining else slot.state.mode
     tone, meaning = MODES[mode]
     recent = entries[:RECENT]
-    p50, p99 = latency(recent)
+    found = [one for _, one in summaries.of(recent)]
+    p50, p99 = latency(found)
     since, held = _since(entries, slot.state.mode, now)
     silent = now.mono - entries[0].clock.mono if entries else float("inf")
     return Card(
@@ -80,7 +82,7 @@ def card(daemon: Daemon, slot: Slot, now: Clock) -> Card:
         rate=rate(recent),
         p50=p50,
         p99=p99,
-        own=own_share(recent),
+        own=own_share(found),
         silent=silent,
         alarms=alarms(daemon, slot, silent),
         ticks=slot.state.ticks,
@@ -111,12 +113,11 @@ def alarms(daemon: Daemon, slot: Slot, silent: float) -> tuple[str, ...]:
     return tuple(found)
 
 
-def latency(entries: Sequence[Entry]) -> tuple[float, float]:
+def latency(recent: Sequence[Summary]) -> tuple[float, float]:
     """Median and 99th percentile of the decisions' own time, in seconds."""
-    if not entries:
+    if not recent:
         return nan, nan
-    seconds = [sum(entry.decision.seconds.values()) for entry in entries]
-    low, high = np.quantile(seconds, (0.5, 0.99))
+    low, high = np.quantile([one.seconds for one in recent], (0.5, 0.99))
     return float(low), float(high)
 
 
@@ -128,13 +129,11 @@ def rate(entries: Sequence[Entry]) -> float:
     return (len(entries) - 1) / span if span > 0 else nan
 
 
-def own_share(entries: Sequence[Entry]) -> float:
+def own_share(recent: Sequence[Summary]) -> float:
     """Share of agent-decisions that the policy made, its projected ones included."""
-    sources = [entry.decision.source for entry in entries]
-    if not sources:
-        return nan
-    joined = np.concatenate(sources)
-    return float(np.isin(joined, (Source.POLICY, Source.PROJECTED)).mean()) if joined.size else nan
+    total = sum(one.agents for one in recent)
+    own = sum(one.sources[Source.POLICY] + one.sources[Source.PROJECTED] for one in recent)
+    return own / total if total else nan
 
 
 def _since(entries: Sequence[Entry], mode: str, now: Clock) -> tuple[float, bool]:
