@@ -17,6 +17,7 @@ from decision_toys import (
     runtime,
 )
 
+from fairlead.platform.decision import asking
 from fairlead.platform.decision.asking import Injected, Inline
 from fairlead.platform.decision.core import decide
 from fairlead.platform.decision.ladder import feasible
@@ -33,6 +34,7 @@ from fairlead.platform.decision.types import (
     Clock,
     Inference,
     Outcome,
+    Projected,
     Request,
     Source,
     State,
@@ -341,6 +343,16 @@ class TestLadder:
         assert decision.cause.tolist() == [Cause.ERROR] * 4
         assert decision.failures["project"] == "ValueError: infeasible actions"
 
+    def test_nor_those_that_move_an_agent_with_nothing_to_decide(self):
+        live = breaking("project")
+        live.project = lambda seen, wanted, last, agents: Projected(
+            np.ones(4, np.int64), np.zeros(4, np.int8), np.zeros(4, np.float32)
+        )
+        seen = observe(mask=FULL, active=[1, 1, 1, 0])
+        _, decision = ask(runtime(live=live), seen=seen)
+        assert decision.actions.tolist() == [0] * 4
+        assert decision.failures["project"] == "ValueError: infeasible actions"
+
     def test_a_deviation_that_fails_costs_only_the_figure(self):
         _, decision = ask(runtime(live=breaking("deviation", KeyError("x"))))
         assert decision.outcome == "ok"
@@ -580,6 +592,12 @@ class TestPurity:
         assert same.actions.tolist() == decision.actions.tolist() == [1, 2, 3, 4]
         assert same.source.tolist() == decision.source.tolist()
         assert again.breaker == state.breaker
+
+    @pytest.mark.parametrize("limit", [0.0, -1.0, float("nan")])
+    def test_without_time_no_policy_is_asked(self, limit):
+        policy = Scripted()
+        outcome = asking.ask(policy, observe(), None, seed=1, greedy=None, limit=limit)
+        assert (outcome.status, policy.asked) == ("timeout", [])
 
     def test_inline_policies_report_what_their_backend_does(self):
         def backend(seen, agents, seed, greedy):
