@@ -212,7 +212,7 @@ def test_a_slow_daemon_costs_no_more_than_the_timeout(tmp_path, unix, fault):
         begun = time.monotonic()
         answer = asking.decide(SEEN, seq=0)
         assert 0.1 < time.monotonic() - begun < 0.6
-        assert answer.local and rule.asked == 1 and "0.15" in answer.problem
+        assert answer.local and rule.asked == 1 and "no answer within 0.1" in answer.problem
         assert (answer.source == Source.BASELINE).all()
 
 

@@ -48,7 +48,7 @@ def drive(
     ] = 80,
     draws: Annotated[
         int, typer.Option(help="In-process episodes per seed and controller.", min=2)
-    ] = 4,
+    ] = 3,
     folder: Annotated[
         Path | None, typer.Option(help="Keep the daemon's state, audit and log here.")
     ] = None,
@@ -66,6 +66,8 @@ def drive(
     the policy's own cost within noise.
     """
     import logging
+    import signal
+    import sys
 
     from ..contest import find_bundle
     from ..drive.faults import Plan
@@ -77,6 +79,8 @@ def drive(
     from ..rows import report
 
     logging.getLogger("fairlead.platform.client").setLevel(logging.CRITICAL)
+    # Ended from outside, it must not leave its daemon behind.
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     trained = find_bundle(bundle)
     if trained.spec.domain != domain:
         raise UserError(f"{bundle} is for domain {trained.spec.domain!r}, not {domain!r}")

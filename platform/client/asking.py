@@ -191,7 +191,6 @@ class Client:
             tries += 1
             try:
                 found = self._read(self._link.exchange(frame, limit=left), observation)
-                self._remember(found.decision, observation)
             except Refused as refusal:
                 # The daemon is there; it is this request that is wrong.
                 self.circuit.succeeded()
@@ -218,6 +217,8 @@ class Client:
             raise Unavailable(f"{said.get('code')}: {said.get('detail')}")
         if not {"action", "source", "cause"} <= tensors.keys():
             raise Unavailable("an answer without action, source and cause")
+        # Before feasibility: an answer to an older request is the bridge's mistake, not a defect.
+        self._remember(str(header.get("decision", "")), observation)
         actions = tensors["action"]
         wrong = infeasible(observation, actions)
         if wrong:
