@@ -108,6 +108,31 @@ def test_a_full_line_refuses_at_once():
     asyncio.run(play())
 
 
+def test_a_self_test_waits_but_is_never_refused():
+    async def play():
+        queue, _ = line(limit=1, patience=0.01)
+        held = asyncio.Event()
+        served = []
+
+        async def client(name, *, always=False):
+            async with queue.turn(time.monotonic(), always=always):
+                served.append(name)
+                if name == "first":
+                    await held.wait()
+
+        tasks = [asyncio.create_task(client("first")), asyncio.create_task(client("second"))]
+        await asyncio.sleep(0)
+        probe = asyncio.create_task(client("probe", always=True))
+        await asyncio.sleep(0.03)
+        held.set()
+        await probe
+        done = await asyncio.gather(*tasks, return_exceptions=True)
+        assert isinstance(done[1], Overloaded)  # it waited too long
+        assert served == ["first", "probe"]
+
+    asyncio.run(play())
+
+
 def test_what_would_be_answered_too_late_is_refused():
     async def play():
         queue, _ = line(limit=50, patience=0.05)

@@ -253,6 +253,9 @@ class _AuditMeter:
 
     def __init__(self, meter: ContractMeter) -> None:
         self._meter = meter
+        # Rates see the first increase only of a series that was there before it.
+        for name in ("records", "bytes", "write_errors", "dropped"):
+            meter.count(f"audit_{name}_total", 0.0, domain="none")
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._meter, name)

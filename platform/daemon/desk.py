@@ -93,7 +93,7 @@ class Desk:
             self._budgets.spend(principal)
         if self.slot.draining:
             raise NotReady(self.slot.draining)
-        async with self.line.turn(received):
+        async with self.line.turn(received, always=probe):
             runtime = self.slot.runtime
             if version and not runtime.digest.startswith(version):
                 raise Rejected(

@@ -50,12 +50,9 @@ class SelfTest:
 
     async def run(self) -> bool:
         """Make one decision that nobody executes, and look at it."""
-        golden = self._golden()
-        epoch = self._turn % golden["seed"].shape[0]
-        self._turn += 1
-        seen = {name: golden[name][epoch] for name in ("agent", "candidates", "mask", "active")}
-        body = frames.pack({"seed": int(golden["seed"][epoch])}, seen)
         try:
+            seen, seed = self._next()
+            body = frames.pack({"seed": seed}, seen)
             found = await self._desk.serve(
                 lambda spec, limits, at: frames.decode(body, spec, limits, received=at),
                 lambda entry, wanted, left: frames.encode(entry, wanted, deadline_left=left),
@@ -71,6 +68,13 @@ class SelfTest:
             self._failed(f"failed: {error!r}")
             return False
         return self._judge(found, seen)
+
+    def _next(self) -> tuple[dict[str, NDArray[Any]], int]:
+        golden = self._golden()
+        epoch = self._turn % golden["seed"].shape[0]
+        self._turn += 1
+        seen = {name: golden[name][epoch] for name in ("agent", "candidates", "mask", "active")}
+        return seen, int(golden["seed"][epoch])
 
     def _judge(self, found: Answer, seen: Mapping[str, NDArray[Any]]) -> bool:
         actions = found.entry.decision.actions
