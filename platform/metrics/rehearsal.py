@@ -81,6 +81,9 @@ class Rehearsal:
                 "server.selftest_interval=0.5",
                 "rollout.min_samples=5",
                 "rollout.min_healthy=0",
+                # The bundles are untrained and this machine may be busy: neither is the subject.
+                "slot.simplex.limit=1e6",
+                "slot.deadline=0.5",
                 "slot.drift.window=64",
                 "slot.drift.every=8",
                 f"tick.{DOMAIN}=1.0",
