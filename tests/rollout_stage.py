@@ -41,6 +41,9 @@ class ToyLive:
     def recoverable(self, observation, actions, baseline):
         return True, 1.0
 
+    def surely_recoverable(self, observation, actions):
+        return 1.0
+
     def hold(self, observation, last, agents):
         return np.zeros(len(observation.mask), np.int64)
 

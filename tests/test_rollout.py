@@ -76,7 +76,7 @@ def start(store):
 
 
 def slow(observation, agents, seed, greedy):
-    time.sleep(0.5)
+    time.sleep(1.5)
     raise RuntimeError("too late anyway")
 
 
@@ -281,14 +281,14 @@ def test_a_shadow_watches_and_never_decides(start, made):
 
 @pytest.mark.parametrize("trick", [slow, not_finite, raising, constant])
 def test_a_shadow_that_misbehaves_costs_only_itself(start, made, tricks, trick):
-    settings = RolloutSettings(shadow_timeout=0.02)
+    settings = RolloutSettings(shadow_timeout=0.3)
     slot = start(rollout=settings)
     slot.rollout.operate("shadow", {"bundle": made[1].digest})
     tricks[made[1].digest] = trick
     for _ in range(5):
         began = time.perf_counter()
         (entry,) = slot.decide()
-        assert time.perf_counter() - began < 0.4, "the shadow held the decision up"
+        assert time.perf_counter() - began < 1.4, "the shadow held the decision up"
         assert entry.decision.outcome == "ok" and entry.decision.bundle == made[0].digest
         assert slot.rollout.settle()
     view = slot.rollout.view()["shadow"]
@@ -394,7 +394,7 @@ def test_a_canary_takes_its_windows_grows_on_request_and_is_promoted(start, stor
 def test_a_canary_that_fails_is_aborted_before_it_opens_the_breaker(start, made, tricks, trick):
     slot = start(
         rollout=RolloutSettings(steps=(1.0,), min_samples=50, max_fallback=0.05),
-        slot=SlotSettings(deadline=0.05),
+        slot=SlotSettings(deadline=0.5),
     )
     slot.decide(5)
     slot.rollout.operate("canary", {"bundle": made[1].digest})

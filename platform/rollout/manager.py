@@ -269,7 +269,8 @@ class SlotRollout:
         champion = team.champion.loaded.runtime.policy
         policy = loaded.runtime.policy
         if self.settings.unit == "group" and champion is not None and policy is not None:
-            coupling = team.runtime.live.coupling(team.runtime.spec)
+            # The canary's own part of the domain, as it is in its runtime, and so in a replay.
+            coupling = loaded.runtime.live.coupling(loaded.bundle.spec)
             policy = split(champion, policy, coupling, share)
         # A canary that fails is first replaced by the champion, and only then by the baseline.
         return replace(loaded.runtime, policy=policy, previous=champion, mode="canary")
