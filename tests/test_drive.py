@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import socket
+import subprocess
+import sys
+import time
 from dataclasses import replace
 from functools import cache
 
@@ -275,11 +279,33 @@ def test_a_drive_through_all_faults(tmp, capsys):
     assert (tmp / "all.svg").read_text().startswith("<?xml")
 
 
+def test_ended_from_outside_it_leaves_no_daemon(tmp):
+    command = "from fairlead.platform.cli.main import main; main()"
+    folder = tmp / "ended"
+    process = subprocess.Popen(
+        [sys.executable, "-c", command, "drive", "cloud", str(bundle(tmp).folder), "--folder",
+         str(folder)],
+    )  # fmt: skip
+    end = time.monotonic() + 60
+    while time.monotonic() < end and b"ready" not in _log(folder):
+        time.sleep(0.05)
+    process.terminate()
+    assert process.wait(30) == 143
+    port = int(_log(folder).split(b"http://127.0.0.1:")[1].split()[0])
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(("127.0.0.1", port), timeout=5)
+
+
+def _log(folder):
+    file = folder / "daemon.log"
+    return file.read_bytes() if file.exists() else b""
+
+
 @pytest.mark.slow
 def test_a_drive_at_ten_times_real_time_meets_its_marks(tmp, capsys):
     """The acceptance run, with an untrained policy: what it costs is compared with itself."""
-    off = "slot.simplex.enabled=false"
-    status = run("drive", "cloud", str(bundle(tmp).folder), off, "--seeds", "2", "--json")
+    off = ("slot.simplex.enabled=false", "slot.drift.enabled=false")
+    status = run("drive", "cloud", str(bundle(tmp).folder), *off, "--seeds", "2", "--json")
     found = json.loads(capsys.readouterr().out)
     rows = {row["name"]: row for row in found["rows"]}
     assert rows["infeasible executed actions"]["measured"] == 0

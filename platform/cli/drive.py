@@ -66,12 +66,10 @@ def drive(
     the policy's own cost within noise.
     """
     import logging
-    import signal
-    import sys
 
     from ..contest import find_bundle
     from ..drive.faults import Plan
-    from ..drive.session import Order, run_drive
+    from ..drive.session import Order, ended_orderly, run_drive
     from ..drive.verdict import extra_of, rows_of
     from ..files import UserError
     from ..progress import progress_bar
@@ -79,8 +77,6 @@ def drive(
     from ..rows import report
 
     logging.getLogger("fairlead.platform.client").setLevel(logging.CRITICAL)
-    # Ended from outside, it must not leave its daemon behind.
-    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     trained = find_bundle(bundle)
     if trained.spec.domain != domain:
         raise UserError(f"{bundle} is for domain {trained.spec.domain!r}, not {domain!r}")
@@ -95,7 +91,7 @@ def drive(
         overrides=tuple(overrides or ()),
         folder=folder,
     )
-    with progress_bar(f"drive {domain}") as progress:
+    with ended_orderly(), progress_bar(f"drive {domain}") as progress:
         driven = run_drive(order, progress)
     if plot is not None:
         from ..drive.chart import write_chart

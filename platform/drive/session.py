@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import signal
+import sys
 import tempfile
 from collections.abc import Generator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from time import time_ns
+from types import FrameType
 
 import numpy as np
 from numpy.typing import NDArray
@@ -123,6 +126,20 @@ def run_drive(order: Order, progress: Report) -> Driven:
     costs = _in_process(order, factory.simulator(), (actor, rule), longest, progress)
     starts = 0 if daemon is None else daemon.starts
     return Driven(order, tuple(runs), *costs, rule=rule.name, starts=starts, status=status)
+
+
+@contextmanager
+def ended_orderly() -> Generator[None]:
+    """While this is open, SIGTERM unwinds the stack, so that no daemon of ours is left behind."""
+
+    def leave(number: int, _: FrameType | None) -> None:
+        sys.exit(128 + number)
+
+    before = signal.signal(signal.SIGTERM, leave)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 @contextmanager
