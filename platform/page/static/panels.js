@@ -46,13 +46,12 @@ function mapped(panel, value) {
 
 function all(data) { return data.targets.flatMap((target) => target.series); }
 
-// Series of one panel on one common time axis; gaps are null.
+// Series of one panel on the query's own steps, so that what is missing shows as a gap.
 function aligned(panel, data) {
-  const times = [...new Set(all(data).flatMap((one) => one.at))].sort((a, b) => a - b);
-  const index = new Map(times.map((at, position) => [at, position]));
+  const times = Array.from({ length: Math.round((data.end - data.start) / data.step) + 1 }, (_, k) => data.start + k * data.step);
   const series = all(data).map((one, position) => {
     const values = new Array(times.length).fill(null);
-    one.at.forEach((at, k) => { values[index.get(at)] = one.values[k]; });
+    one.at.forEach((at, k) => { values[Math.round((at - data.start) / data.step)] = one.values[k]; });
     const properties = overrideOf(panel, one.name);
     return { name: one.name, values, color: colourOf(panel, one.name, position), dash: properties["custom.lineStyle"]?.fill === "dash" ? [5, 4] : undefined };
   });
@@ -67,7 +66,7 @@ function timeseries(element, panel, data) {
   legend(below, series, panel.unit, panel.decimals);
   const lines = panel.lines ? panel.thresholds.filter((step) => step.value !== null).map((step) => ({ value: step.value, color: paint(step.color) })) : [];
   plot.style.height = `${Math.max(70, element.clientHeight - below.offsetHeight - 4)}px`;
-  const made = chart(plot, times, series, { unit: panel.unit, decimals: panel.decimals, stacked: panel.stacked, fill: panel.stacked ? 0 : panel.fill, min: panel.min, max: panel.max, lines, between: [data.start, data.end] });
+  const made = chart(plot, times, series, { unit: panel.unit, decimals: panel.decimals, stacked: panel.stacked, fill: panel.stacked || panel.min !== 0 ? 0 : panel.fill, min: panel.min, max: panel.max, lines, between: [data.start, data.end] });
   return () => made.destroy();
 }
 
@@ -173,8 +172,7 @@ function stateTimeline(element, panel, data) {
 function heatmap(element, panel, data) {
   const buckets = all(data).filter((one) => "le" in one.labels).sort((a, b) => bound(a) - bound(b));
   const [times] = aligned(panel, data);
-  const place = new Map(times.map((at, k) => [at, k]));
-  const grid = buckets.map((one) => { const row = new Array(times.length).fill(0); one.at.forEach((at, k) => { row[place.get(at)] = one.values[k] ?? 0; }); return row; });
+  const grid = buckets.map((one) => { const row = new Array(times.length).fill(0); one.at.forEach((at, k) => { row[Math.round((at - data.start) / data.step)] = one.values[k] ?? 0; }); return row; });
   for (let row = grid.length - 1; row > 0; row -= 1) grid[row] = grid[row].map((value, k) => Math.max(0, value - grid[row - 1][k]));
   const top = Math.max(1e-12, ...grid.flat());
   const wide = element.clientWidth;
