@@ -85,7 +85,6 @@ class Rehearsal:
                 "slot.simplex.limit=1e6",
                 "slot.deadline=0.5",
                 "slot.drift.window=64",
-                "slot.drift.every=8",
                 f"tick.{DOMAIN}=1.0",
             ],
         )
