@@ -295,8 +295,9 @@ def test_only_safe_knobs_change_in_a_running_daemon():
         "admission.queue=3",
         "slot.deadline=0.2",
         "slot.backend=onnx",
-        "slots.cloud.simplex.limit=3.0",
+        "slots.cloud.simplex.clean_ticks=3",
         "slots.cloud.sample=no",
+        "slots.cloud.simplex.limit=3.0",
         "state.folder=elsewhere",
         "tick.cloud=2.0",
     )
@@ -304,17 +305,17 @@ def test_only_safe_knobs_change_in_a_running_daemon():
     assert change.applied == (
         "admission.queue",
         "slot.deadline",
-        "slots.cloud.simplex.limit",
+        "slots.cloud.simplex.clean_ticks",
         "tick.cloud",
     )
-    assert {"server.port", "slot.backend", "slots.cloud.sample", "state.folder"} <= set(
-        change.refused
-    )
+    built = {"slot.backend", "slots.cloud.sample", "slots.cloud.simplex.limit"}
+    assert {"server.port", "state.folder", *built} <= set(change.refused)
     assert change.settings.server.port == 0
     assert change.settings.slot.backend == "numpy"
     assert change.settings.admission.queue == 3
     own = slot_settings(change.settings, "cloud")
-    assert (own.simplex.limit, own.deadline, own.sample) == (3.0, 0.2, "bundle")
+    assert (own.simplex.limit, own.simplex.clean_ticks) == (2.0, 3)
+    assert (own.deadline, own.sample) == (0.2, "bundle")
     assert compare(old, old).applied == compare(old, old).refused == ()
 
 

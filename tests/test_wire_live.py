@@ -317,8 +317,8 @@ def schemathesis(daemon, folder, *options):
         sys.executable, "-m", "schemathesis.cli", "--config-file", str(config), "run",
         f"{daemon.url}/openapi.json", "--exclude-path", "/v1/events", "--exclude-path",
         "/v1/decide/{domain}", "--mode", "all", "--seed", "1", "--request-timeout", "10",
-        "--suppress-health-check", "all", "--exclude-checks", "positive_data_acceptance,unsupported_method",
-        "--no-color", *options,
+        "--suppress-health-check", "all", "--no-color", "--exclude-checks",
+        "positive_data_acceptance,unsupported_method", *options,
     ]  # fmt: skip
     environment = {**os.environ, "PYTHONWARNINGS": "ignore"}
     done = subprocess.run(

@@ -29,9 +29,17 @@ SAFE = (
 )
 """Knobs (or sections, with the dot) that are read whenever they are needed."""
 
-SAFE_SLOT = ("deadline", "policy_share", "validation.", "drift.", "simplex.", "breaker.")
+SAFE_SLOT = (
+    "deadline",
+    "policy_share",
+    "validation.",
+    "drift.",
+    "simplex.enabled",
+    "simplex.clean_ticks",
+    "breaker.",
+)
 """As :data:`SAFE`, below ``slot`` and ``slots.DOMAIN``. What is built from a bundle (backend,
-sampling, fallback rule) needs a new load."""
+sampling, fallback rule, limit of the look-ahead) needs a new load."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -54,7 +54,7 @@ class Drift:
         spec: of the bundle.
         observed: training quantiles as in the bundle's manifest; parts that are empty or missing
             are not compared.
-        settings: the window.
+        settings: the window, and features that are not compared.
     """
 
     def __init__(self, *, spec: Spec, observed: Mapping[str, Any], settings: DriftSettings) -> None:
@@ -62,6 +62,7 @@ class Drift:
             _columns(spec.agent_features, "", observed.get("agent")),
             _columns(spec.candidate_features, "candidate:", observed.get("candidate")),
         )
+        self._ignored = frozenset(settings.ignore)
         self._window: deque[tuple[Doubles, Doubles]] = deque(maxlen=settings.window)
         self._lock = threading.Lock()
 
@@ -93,7 +94,8 @@ class Drift:
                 continue
             total = np.sum([counts[which] for counts in window], axis=0)
             for column, counts in zip(part, total, strict=True):
-                found[column.name] = column.index(counts)
+                if column.name not in self._ignored:
+                    found[column.name] = column.index(counts)
         known = {name: value for name, value in found.items() if np.isfinite(value)}
         if not known:
             return Figures(float("nan"), float("nan"), "", found, len(window))

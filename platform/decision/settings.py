@@ -43,7 +43,10 @@ class DriftSettings(Settings):
         2, "features beyond it for which an agent counts as out of distribution", ge=1
     )
     window: int = knob(256, "decisions over which the drift figure (PSI) is taken", ge=8)
-    every: int = knob(32, "decisions between two drift figures (off the decision path)", ge=1)
+    ignore: tuple[str, ...] = knob(
+        ("day_sin", "day_cos"),
+        "features that the drift figure leaves out: those that follow the clock move all day",
+    )
 
 
 class SimplexSettings(Settings):
@@ -93,7 +96,6 @@ class SlotSettings(Settings):
         "bundle", "sample the policy or take its best score; bundle: as it was trained"
     )
     baseline: str = knob("", "fallback rule by name; empty: the domain's own choice")
-    safe: Literal["hold"] = knob("hold", "last rung of the ladder: every agent holds")
     validation: ValidationSettings = knob(ValidationSettings(), "accepted observations")
     drift: DriftSettings = knob(DriftSettings(), "out-of-distribution gate")
     simplex: SimplexSettings = knob(SimplexSettings(), "switch to the baseline")
