@@ -11,12 +11,15 @@ import threading
 import time
 from http.client import HTTPConnection
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from daemon_process import running, start
 from serving import make_bundle, request
 
+from fairlead.platform.daemon.main import _routes
+from fairlead.platform.daemon.settings import ServeConfig
 from fairlead.platform.wire import frames
 
 KIND = {"Content-Type": frames.MEDIA_TYPE}
@@ -162,7 +165,7 @@ def test_everything_can_be_looked_at(daemon):
     assert daemon.get("/v2")["name"] == "fairlead"
     model = daemon.get("/v2/models/cloud")
     assert daemon.get(f"/v2/models/cloud/versions/{model['versions'][0]}/ready")["ready"] is True
-    assert daemon.call("GET", "/v2/models/cloud/versions/000000000000/ready")[0] == 503
+    assert daemon.call("GET", "/v2/models/cloud/versions/000000000000/ready")[0] == 404
     path = "/v2/models/cloud/versions/000000000000/infer"
     assert daemon.call("POST", path, json.dumps(infer_body(-1)))[0] == 409
 
@@ -172,13 +175,43 @@ def test_the_description_names_every_route_that_there_is(daemon):
     for path, item in paths.items():
         if path == "/v1/events":
             continue
-        concrete = path.replace("{domain}", "cloud").replace("{id}", "x").replace("{version}", "0")
+        concrete = path.replace("{domain}", "cloud").replace("{version}", "0")
+        concrete = concrete.replace("{id}", "x").replace("{uid}", "x")
         for method in item.keys() - {"parameters"}:
             status, _, body = daemon.call(method.upper(), concrete)
             assert status != 405, path
             if status == 404:
                 assert b"no such route" not in body, path
             assert str(status) in item[method]["responses"], (path, status)
+
+
+def test_every_route_that_there_is_stands_in_the_description(daemon):
+    """The other way round; the operator page's own routes are not for programs."""
+    settings = ServeConfig.model_validate({"page": {"enabled": False}})
+    table = _routes(SimpleNamespace(settings=settings, slots={}))
+    described = daemon.get("/openapi.json")["paths"]
+    listed = {(m, r.path.replace(":path", "")) for r in table for m in r.methods - {"HEAD"}}
+    assert len(listed) >= 20 and ("PUT", "/v1/cluster/{domain}/nodes") in listed
+    missing = [each for each in listed if each[0].lower() not in described.get(each[1], {})]
+    assert missing == []
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "allow"),
+    [
+        ("GET", "/v2/models/cloud/infer", "POST"),
+        ("GET", "/v2/models/cloud/versions/0/infer", "POST"),
+        ("DELETE", "/v1/decide/cloud", "POST"),
+        ("POST", "/v1/state", "GET, HEAD"),
+        ("PATCH", "/metrics", "GET, HEAD"),
+        ("POST", "/v1/cluster/cloud/nodes", "PUT"),
+        ("GET", "/v1/extender/cloud/filter", "POST"),
+        ("PUT", "/static/page.css", "GET, HEAD"),
+    ],
+)
+def test_another_method_is_told_which_ones_there_are(daemon, method, path, allow):
+    status, headers, body = daemon.call(method, path)
+    assert (status, headers["Allow"], json.loads(body)["code"]) == (405, allow, "method")
 
 
 def test_metrics_count_what_was_decided(daemon):

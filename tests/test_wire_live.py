@@ -309,8 +309,7 @@ def test_damaged_frames_on_the_unix_socket(daemon):
 def schemathesis(daemon, folder, *options):
     """Run it on our own description; its exit status and output."""
     # Refusing while not ready is no defect of a server, frames are no format that it knows, and no
-    # schema says that a tensor's type follows from its name and its length from its shape. That
-    # 405 lacks the field Allow (RFC 9110, 15.5.6) is known: `unsupported_method` belongs back in.
+    # schema says that a tensor's type follows from its name and its length from its shape.
     config = folder / "schemathesis.toml"
     config.write_text('[checks]\nnot_a_server_error.expected-statuses = ["2xx", "4xx", "503"]\n')
     command = [
@@ -318,7 +317,7 @@ def schemathesis(daemon, folder, *options):
         f"{daemon.url}/openapi.json", "--exclude-path", "/v1/events", "--exclude-path",
         "/v1/decide/{domain}", "--mode", "all", "--seed", "1", "--request-timeout", "10",
         "--suppress-health-check", "all", "--no-color", "--exclude-checks",
-        "positive_data_acceptance,unsupported_method", *options,
+        "positive_data_acceptance", *options,
     ]  # fmt: skip
     environment = {**os.environ, "PYTHONWARNINGS": "ignore"}
     done = subprocess.run(

@@ -124,31 +124,38 @@ class Application:
             await self._decide(scope, headers, receive, send, hot)
             return
         route, allowed = self._find(scope)
-        if route is not None:
+        if hot is not None:
+            send.template = _TEMPLATES["native" if hot["native"] else "oip"]
+        elif route is not None:
             send.template = route.path
         principal = self.doorkeeper.admit(scope, headers, required(method, path))
         if required(method, path) == "infer":
             self._budgets.spend(principal.name)
         check_encoding(headers)
         scope.setdefault("state", {})["principal"] = principal.name
-        if route is None:
+        if route is None and hot is None:
             await refuse(send, Problem.of("not_found", "no such route; see /openapi.json"))
-        elif not allowed:
-            await refuse(send, Problem.of("method", f"{method} is not allowed here"))
+        elif hot is not None or method not in allowed:
+            named = sorted(allowed or {"POST"})
+            send.extra = {"Allow": ", ".join(named)}  # RFC 9110, 15.5.6
+            await refuse(send, Problem.of("method", f"{method} is not among {', '.join(named)}"))
         else:
             send.extra = SECURITY
             await self._router(scope, bounded(receive, headers, COLD_BODY), send)
 
-    def _find(self, scope: Scope) -> tuple[Route | Mount | None, bool]:
-        """The route of a path, and whether it takes the method."""
+    def _find(self, scope: Scope) -> tuple[Route | Mount | None, frozenset[str]]:
+        """The route of a path, and the methods that this path takes."""
         partial: Route | Mount | None = None
+        allowed: frozenset[str] = frozenset()
         for route in self._routes:
             match, _ = route.matches(scope)
-            if match is Match.FULL and (isinstance(route, Route) or _reads(scope)):
-                return route, True
-            if match is not Match.NONE and partial is None:
-                partial = route
-        return partial, False
+            if match is Match.NONE:
+                continue
+            methods = _methods(route)
+            if scope["method"] in methods:
+                return route, methods
+            partial, allowed = partial or route, allowed | methods
+        return partial, allowed
 
     async def _decide(
         self,
@@ -208,9 +215,10 @@ class Application:
         )
 
 
-def _reads(scope: Scope) -> bool:
+def _methods(route: Route | Mount) -> frozenset[str]:
     # What is mounted (files of the page) is only ever read, whatever it would allow itself.
-    return scope["method"] in {"GET", "HEAD"}
+    listed = route.methods if isinstance(route, Route) else None
+    return frozenset(listed or ("GET", "HEAD"))
 
 
 def _length(value: bytes | None) -> int | None:

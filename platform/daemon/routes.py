@@ -83,9 +83,10 @@ class Routes:
         slot = self._slot(request)
         if isinstance(slot, Response):
             return slot
+        digest = slot.runtime.digest
+        if not digest.startswith(request.path_params.get("version", "")):
+            return _problem("not_found", f"{slot.domain} is served by {digest[:12]}")
         good, why = self._service.ready(slot.domain)
-        if not slot.runtime.digest.startswith(request.path_params.get("version", "")):
-            good, why = False, f"the champion is {slot.runtime.digest[:12]}"
         return _json({"name": slot.domain, "ready": good, "reason": why}, 200 if good else 503)
 
     async def state(self, request: HttpRequest) -> Response:  # noqa: ARG002

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from functools import lru_cache
+from math import isfinite
 from typing import Any, cast
 
 import orjson
@@ -171,8 +172,10 @@ class _Handlers:
         now = request.query_params.get("time")
         try:
             told = None if now is None else float(now)
-        except ValueError as error:
-            raise ObjectError(f"time = {now!r}; accepted: seconds since 1970") from error
+        except ValueError:
+            told = float("nan")
+        if told is not None and not isfinite(told):
+            raise ObjectError(f"time = {now!r}; accepted: seconds since 1970")
         known = desk.extender.forget(request.path_params["uid"], told)
         return _json({"known": known})
 
