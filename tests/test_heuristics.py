@@ -7,6 +7,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from toys import RingModel, RingSimulator
 
 from fairlead.policies.heuristics import dispatch, stale
@@ -94,6 +96,7 @@ TABLE = {
     "dominant_share": [[0.4, 0.9, 0.1], [0.3, 0.2, 0.6]],
     "alignment": [[0.1, 0.7, 0.9], [0.8, 0.2, 0.3]],
 }
+TABLE_OF_PLAIN = {key: TABLE[key] for key in PLAIN[1:]}
 BY_HAND = {
     "jsq": [1, 2],  # 0 1 2 | 3 1 2
     "sed": [3, 1],  # 9 6 3 | 4 16 6
@@ -296,6 +299,58 @@ def test_interpreted_load_pours_what_the_snapshot_hides():
     # Nothing is hidden from the fresh variant: all on the shortest delay.
     found = rules(spec, "fresh")["interpreted"].probabilities(seen)
     assert found[0] == pytest.approx([0.0, 1.0, 0.0, 0.0], abs=1e-6)
+
+
+BROKEN = st.sampled_from([np.nan, np.inf, -np.inf, 0.0, -1.0, 3e38])
+
+
+@given(
+    broken=st.dictionaries(st.tuples(st.integers(0, 1), st.integers(0, 2)), BROKEN, max_size=6),
+    column=st.sampled_from(["jobs", "service", "work", "overlap"]),
+    name=st.sampled_from(["interpreted", "interpreted-reference", "softmax-sed"]),
+)
+def test_broken_sensors_leave_the_spreading_rules_finite_and_silent(broken, column, name):
+    """A live system's observations may hold anything; warnings are errors here."""
+    spec = spec_of(PLAIN)
+    table = {key: np.array(TABLE[key]) for key in PLAIN[1:]}
+    for (agent, node), value in broken.items():
+        table[column][agent, node] = value
+    seen = observe(spec, table)
+    for information in ("same", "fresh"):
+        rule = rules(spec, information)[name]
+        odds = rule.probabilities(seen)
+        assert np.isfinite(odds).all() and (odds >= 0).all()
+        np.testing.assert_allclose(odds.sum(axis=1), 1.0)
+        assert (odds[:, 0] == 0.0).all()  # it never holds while a node is legal
+
+
+@pytest.mark.parametrize("name", ["interpreted-reference", "softmax-sed"])
+def test_a_node_of_which_nothing_is_known_is_as_if_it_were_masked(name):
+    spec = spec_of(PLAIN)
+    table = {key: np.array(TABLE[key]) for key in PLAIN[1:]}
+    table["service"][0, 1] = np.nan
+    seen = observe(spec, table)
+    masked = seen.mask.copy()
+    masked[0, 2] = False
+    rule = rules(spec)[name]
+    expected = rule.probabilities(replace(observe(spec, TABLE_OF_PLAIN), mask=masked))
+    if name == "interpreted-reference":
+        # The arrivals that it pours follow from how many nodes are legal.
+        assert rule.probabilities(seen)[0, 2] == 0.0
+        np.testing.assert_array_equal(rule.probabilities(seen)[1], expected[1])
+    else:
+        np.testing.assert_array_equal(rule.probabilities(seen), expected)
+
+
+@pytest.mark.parametrize("name", ["interpreted", "interpreted-reference", "softmax-sed"])
+def test_agents_that_know_nothing_draw_evenly(name):
+    spec = spec_of(PLAIN)
+    nothing = {key: np.full((2, 3), np.nan) for key in PLAIN[1:]}
+    seen = observe(spec, nothing)
+    odds = rules(spec)[name].probabilities(seen)
+    np.testing.assert_allclose(odds, [[0, 1 / 3, 1 / 3, 1 / 3]] * 2)
+    blind = observe(spec, TABLE_OF_PLAIN, agent=np.full_like(seen.agent, np.nan))
+    assert np.isfinite(rules(spec)[name].probabilities(blind)).all()
 
 
 def test_softmax_follows_its_temperature():

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ...simulators.interface import Doubles, Observation, Spec
 from ..interface import Information
@@ -19,6 +20,8 @@ from .scores import shortest_delay
 TEMPERATURE = 0.15
 """Best of a sweep (0.05 ... 1) on the ``dispatch`` scenario with 20 and 200 agents, load 0.7 and a
 snapshot of one epoch; flat between 0.05 and 0.25."""
+
+_HUGE = 1e100
 
 UNSEEN = 0.5
 """Part of the arrivals during the snapshot's age that :func:`interpreted` rules pour; the rest is
@@ -75,11 +78,12 @@ def interpreted(
     """
 
     def weight(values: Columns, observation: Observation) -> Doubles:
-        legal = legal_nodes(observation)
-        seen = np.where(legal, cost(values), np.inf)
-        arrivals = hidden(values) * legal.sum(axis=1, keepdims=True)
-        slope = np.where(legal, values["service"], 1.0)
-        return water_filling(seen, slope, np.maximum(arrivals, 1e-9))
+        legal, slope = legal_nodes(observation), values["service"]
+        price = cost(values).astype(np.float64)
+        known = legal & _meaningful(price) & _meaningful(slope) & (slope > 0.0)
+        # fmax: an agent whose arrivals are unknown pours next to nothing.
+        arrivals = np.fmax(hidden(values) * legal.sum(axis=1, keepdims=True), 1e-9)
+        return water_filling(np.where(known, price, np.inf), np.where(known, slope, 1.0), arrivals)
 
     return MixedRule(
         name=titled(name, information),
@@ -102,7 +106,9 @@ def softmax_sed(
         raise ValueError(f"temperature must be positive, got {temperature}")
 
     def weight(values: Columns, observation: Observation) -> Doubles:
-        delay = np.where(legal_nodes(observation), shortest_delay(values), np.inf)
+        delay = shortest_delay(values)
+        known = legal_nodes(observation) & _meaningful(delay) & (delay > 0.0)
+        delay = np.where(known, delay, np.inf)
         least = delay.min(axis=1, keepdims=True)
         return (np.where(np.isfinite(least), least, 1.0) / delay) ** (1.0 / temperature)
 
@@ -113,3 +119,12 @@ def softmax_sed(
         weight=weight,
         information=information,
     )
+
+
+def _meaningful(values: NDArray[np.floating]) -> NDArray[np.bool_]:
+    """Which entries a sum can be made of: neither NaN nor infinite, nor near the largest number.
+
+    A live system's sensors fail; a node of which nothing is known then takes no part, and an agent
+    that knows of no node at all draws evenly among its legal ones (see :class:`.rules.MixedRule`).
+    """
+    return np.abs(values) < _HUGE
