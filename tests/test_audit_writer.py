@@ -109,6 +109,28 @@ def test_samples_are_full_and_so_are_all_interventions(tmp_path):
     assert [line.record.full for line in read(tmp_path / "p")] == [True]
 
 
+def test_a_flood_is_recorded_in_full_only_at_its_rate_and_interventions_always(tmp_path):
+    """Ten seconds' worth at once, then so many per second of the decisions' own clock."""
+    writer = make_writer(tmp_path, full_rate=2.0)
+    first = make_entry(0, rows=2)
+
+    def at(index, seconds, outcome="ok"):
+        made = make_entry(index, rows=2, outcome=outcome)
+        return replace(made, clock=replace(first.clock, mono=first.clock.mono + seconds))
+
+    for index in range(50):
+        writer.record(at(index, 0.0, "fallback" if index == 40 else "ok"))
+    for index in range(50, 60):
+        writer.record(at(index, 1.5))  # three more since
+    writer.record(at(60, 0.5))  # a clock that stands or goes back allows nothing
+    assert writer.close(SECONDS)
+    records = [line.record for line in read(tmp_path)]
+    full = [n for n, record in enumerate(records) if record.full]
+    assert full == [*range(20), 40, 50, 51, 52] and len(records) == 61
+    assert {record.brief for record in records if not record.full} == {"rate"}
+    assert {record.brief for record in records if record.full} == {""}
+
+
 def test_segments_rotate_at_their_size_and_old_ones_go(tmp_path):
     writer = make_writer(tmp_path, segment=1, keep=2)
     for index in range(40):

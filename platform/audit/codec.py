@@ -1,9 +1,9 @@
 """Entries, events and segment headers as records: bytes that outlive the program that wrote them.
 
 A *full* entry holds everything that a decision was computed from and all that it gave, so that it
-can be recomputed. A *brief* one (``audit.sample < 1``) holds who, when and what was done, without
-the observation, the scores and the last actions. Of ``State.sequence`` only the request's own
-entry is kept: a decision reads no other. The centralised part of an observation is not recorded,
+can be recomputed. A *brief* one holds who, when and what was done, and which knob made it brief
+(``audit.sample``, ``audit.full_rate``), without the observation, the scores and the last actions.
+Of ``State.sequence`` only the request's own entry is kept: a decision reads no other. The centralised part of an observation is not recorded,
 because nothing reads it.
 """
 
@@ -94,10 +94,17 @@ class Header:
 
 @dataclass(frozen=True, slots=True)
 class Recorded:
-    """An entry as it was recorded; a brief one has an observation without agents."""
+    """An entry as it was recorded; a brief one has an observation without agents.
+
+    Attributes:
+        entry: the decision and what it was computed from.
+        full: whether all of that is there.
+        brief: why it is not: the knob (``sample`` or ``rate``); empty where it is, or unsaid.
+    """
 
     entry: Entry
     full: bool
+    brief: str = ""
 
 
 Record = Header | Event | Recorded
@@ -117,8 +124,10 @@ def encode_header(header: Header) -> bytes:
     return Tensors().payload({"v": VERSION, "is": "segment", **values, **rest})
 
 
-def encode_entry(entry: Entry, *, full: bool, pack: bool = True) -> bytes:
+def encode_entry(entry: Entry, *, full: bool, pack: bool = True, brief: str = "") -> bytes:
     """The payload of one decision; ``pack`` as in :class:`.tensors.Tensors`.
+
+    ``brief`` says why it is not ``full``.
 
     Raises:
         RecordError: an array of a type that records do not hold, or too much of it.
@@ -129,6 +138,7 @@ def encode_entry(entry: Entry, *, full: bool, pack: bool = True) -> bytes:
         "v": VERSION,
         "is": "entry",
         "full": full,
+        "brief": brief,
         "id": entry.id,
         "domain": entry.domain,
         "clock": [_number(clock.mono), _number(clock.wall)],
@@ -217,7 +227,7 @@ def _entry_in(values: Mapping[str, Any], arrays: list[Array]) -> Recorded:
         principal=values["principal"],
         previous=values["previous"],
     )
-    return Recorded(entry, bool(values["full"]))
+    return Recorded(entry, bool(values["full"]), str(values.get("brief", "")))
 
 
 def _state_out(

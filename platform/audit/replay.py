@@ -137,7 +137,8 @@ class Replayed:
         identical: decisions that were computed again with the same result.
         different: those with another one; the first are in ``differences``.
         missing: decisions whose bundle is not at hand; why is in ``lacking``.
-        brief: decisions recorded without their observation (``audit.sample``).
+        brief: decisions recorded without their observation (``audit.sample``,
+            ``audit.full_rate``).
         left_out: decisions before the newest ``limit``.
         lost: decisions that the daemon could not record, by its own account.
         unlinked: states that do not follow from the decision before, in one run of the daemon.

@@ -36,8 +36,11 @@ PAUSE = 0.05
 
 LOCK = ".lock"
 _BATCH = 8 * 2**20
-_CALM = 32
-"""Waiting records below which large arrays are packed: some six hundred decisions a second."""
+_CALM = 8
+"""Waiting records below which large arrays are packed: packing takes ten times as long as the rest
+of a record, so it is for streams of some dozens of decisions per second, not for bursts."""
+_AHEAD = 10.0
+"""Seconds' worth of ``audit.full_rate`` that may be used at once."""
 
 _log = logging.getLogger(__name__)
 
@@ -81,6 +84,25 @@ class _Item:
     what: Entry | bytes | Context | _Flush
 
 
+class _Allowance:
+    """Token bucket of one domain's full records; time is that of the decisions."""
+
+    def __init__(self, rate: float) -> None:
+        self._rate = rate
+        self._most = self._left = max(rate * _AHEAD, 1.0)
+        self._seen = -np.inf
+
+    def take(self, now: float) -> bool:
+        """Whether one more record may be full at monotonic time ``now``."""
+        if now > self._seen:
+            self._left = min(self._most, self._left + self._rate * (now - self._seen))
+            self._seen = now
+        if self._left < 1.0:
+            return False
+        self._left -= 1.0
+        return True
+
+
 class AuditWriter:
     """Implements ``Recorder``.
 
@@ -115,6 +137,7 @@ class AuditWriter:
         self._streams: dict[str, Stream] = {}
         self._described: dict[str, Context] = {DAEMON: Context()}
         self._failing = ""
+        self._allowances: dict[str, _Allowance] = {}
         self._dropped: Counter[str] = Counter()  # by domain, since the last gap was recorded
         self._stop = False
         self._unsynced = 0
@@ -250,7 +273,8 @@ class AuditWriter:
             try:
                 # In a burst the processor is needed elsewhere; the disk takes more then.
                 pack = len(self._queue) < _CALM
-                payload = encode_entry(what, full=self._in_full(what), pack=pack)
+                brief = self._brief(what)
+                payload = encode_entry(what, full=not brief, pack=pack, brief=brief)
             except (ValueError, TypeError, AttributeError):
                 _log.exception("entry %s cannot be recorded", what.id)
                 self._meter.count("audit_write_errors_total")
@@ -317,12 +341,22 @@ class AuditWriter:
         for domain in list(self._dropped):
             self.event("audit-gap", domain, {"dropped": self._dropped.pop(domain)})
 
-    def _in_full(self, entry: Entry) -> bool:
-        """All interventions, and of the others the share that is asked for."""
+    def _brief(self, entry: Entry) -> str:
+        """Why the entry is recorded without its observation; empty: it is recorded in full.
+
+        All interventions are, and of the others the share that is asked for, as far as the rate
+        allows.
+        """
+        if entry.decision.outcome != "ok" or entry.decision.cause.any():
+            return ""
         sample = self._settings.sample
-        if sample >= 1.0 or entry.decision.outcome != "ok" or bool(entry.decision.cause.any()):
-            return True
-        return zlib.crc32(entry.id.encode()) < sample * 2**32
+        if sample < 1.0 and zlib.crc32(entry.id.encode()) >= sample * 2**32:
+            return "sample"
+        rate = self._settings.full_rate
+        if not rate:
+            return ""
+        allowance = self._allowances.setdefault(entry.domain, _Allowance(rate))
+        return "" if allowance.take(entry.clock.mono) else "rate"
 
     def _stream(self, domain: str) -> Stream:
         if domain not in self._streams:

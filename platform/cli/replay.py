@@ -42,8 +42,8 @@ def replay(
     """Verify an audit's hash chain and recompute every recorded decision, bit for bit.
 
     Exit status: 0 if the chain holds and all decisions are identical, 1 if not, 2 if there is no
-    audit or it cannot be read. Decisions recorded without their observation (audit.sample below
-    1) are counted, not recomputed.
+    audit or it cannot be read. Decisions recorded without their observation (audit.sample
+    below 1, or more of them than audit.full_rate) are counted, not recomputed.
     """
     from rich.console import Console
 

@@ -97,6 +97,14 @@ class AuditSettings(Settings):
         ge=0,
         le=1,
     )
+    full_rate: float = knob(
+        20.0,
+        "decisions of one domain recorded with their full observation, at most, on average; ten "
+        "seconds' worth at once; beyond, only who, when and what was done. Interventions always "
+        "are recorded in full (0: no limit)",
+        unit="1/s",
+        ge=0,
+    )
     segment: int = knob(256, "size at which a new segment begins", unit="MiB", ge=1)
     keep: int = knob(
         16, "how many full segments' worth of records is kept; older files go (0: all)", ge=0
