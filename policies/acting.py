@@ -11,10 +11,7 @@ networks of this size, what Python and the memory do takes as long as the produc
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Mapping
 from copy import copy
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,16 +26,9 @@ from ..simulators.interface import (
     Observation,
     Spec,
 )
+from .columns import NOBODY, NORMALISER, SCRATCH, Scales, means
 from .interface import Information, PolicyArrays
-from .normaliser import LIMIT, normalise
-
-NORMALISER = (
-    "normaliser.agent.shift",
-    "normaliser.agent.scale",
-    "normaliser.candidate.shift",
-    "normaliser.candidate.scale",
-)
-"""Names of the feature scales among the tensors of a policy, each ``[G, columns]``."""
+from .normaliser import normalise
 
 _COLUMNS = 4096
 """Candidates that are scored at once, so that intermediate results stay in the caches."""
@@ -78,7 +68,7 @@ class PolicyActor:
         self._context = own > len(spec.agent_features)
         # Hardly anybody shares: one batched product with each agent's own weights is quicker.
         self._alone = groups > 1 and groups * 8 > self._member.size
-        self._scales = _Scales.of(self._tensors, self._agent_log, self._candidate_log)
+        self._scales = Scales.of(self._tensors, self._agent_log, self._candidate_log)
         self._weights: tuple[Floats, ...] = () if self._alone else self._stacked()
         self._score = np.ascontiguousarray(self._tensors["score.weight"][..., 0])
         self._order = np.argsort(self._member, kind="stable")
@@ -118,6 +108,8 @@ class PolicyActor:
     def scores(self, observation: Observation) -> Floats:
         """Logits ``[A, K]`` float32; zero for illegal candidates and agents without a choice."""
         mask = observation.mask
+        if len(self._score) == 1:
+            return self._alike(observation)
         out = np.zeros(mask.shape, np.float32)
         deciding = observation.active & mask[:, HOLD + 1 :].any(axis=1)
         rows = self._order[deciding[self._order]]
@@ -129,38 +121,76 @@ class PolicyActor:
             self._fill(out, observation, rows[start : start + step])
         return out
 
+    def _alike(self, seen: Observation) -> Floats:
+        """:meth:`scores` where all agents have the same weights, in as few passes as possible."""
+        rows, choices = seen.mask.shape
+        # A product counts short rows several times quicker than a reduction does.
+        others = np.ones(choices, np.float32)
+        others[HOLD] = 0.0
+        deciding = np.matmul(seen.mask.astype(np.float32), others) > 0.0
+        deciding &= seen.active
+        legal = np.flatnonzero(seen.mask & deciding[:, None])
+        out = np.zeros((rows, choices), np.float32)
+        flat = out.reshape(-1)
+        # Cut between agents, each of whom has its mean over its own candidates.
+        ends = [legal.size]
+        step = max(1, _COLUMNS // choices)
+        if np.count_nonzero(deciding) > step:
+            first = np.flatnonzero(deciding)[::step] * choices
+            ends = [*np.searchsorted(legal, first[1:]).tolist(), legal.size]
+        start = 0
+        for end in ends:
+            if end > start:
+                part = legal[start:end]
+                flat[part] = self._scored(seen, part)
+            start = end
+        return out
+
+    def _scored(self, seen: Observation, places: Ints) -> Floats:
+        """Scores ``[n]`` of candidates, each given by its place among all of all agents."""
+        choices, features = seen.candidates.shape[1:]
+        own = seen.agent.shape[1]
+        row = places // choices
+        each, hidden, spare = SCRATCH.matrices(self._weights[0].shape[2], self._width, places.size)
+        each[:features] = seen.candidates.reshape(-1, features).take(places, axis=0).T
+        each[features : features + own] = seen.agent.take(row, axis=0).T
+        self._scales.joined(each[: features + own], NOBODY, 1)
+        if self._context:
+            starts = np.flatnonzero(np.diff(row, prepend=-1))
+            counts = np.diff(starts, append=row.size)
+            alike = counts.min() == counts.max() == choices
+            context = means(each[:features], choices if alike else counts)
+            each[features + own : -1] = np.repeat(context, counts, axis=1)
+        each[-1] = 1.0  # what the biases are multiplied with
+        return self._through(each, hidden, spare, [(0, 0, places.size)])
+
     def _fill(self, out: Floats, seen: Observation, rows: Ints) -> None:
         """Write the scores of the legal candidates of ``rows``, which are ordered by group."""
-        # Everybody in order is a view; picking rows out copies them.
-        plain = rows.size == len(out) and self._score.shape[0] == 1
-        pick = slice(None) if plain else rows
-        mask, candidates = seen.mask[pick], seen.candidates[pick]
+        mask, candidates = seen.mask[rows], seen.candidates[rows]
         choices, features = candidates.shape[1:]
         columns = int(np.count_nonzero(mask))
         # Legal candidates of each agent: one number where they are the same, which is quicker.
         every = columns == mask.size
         counts = choices if every else np.count_nonzero(mask, axis=1)
         member = self._member[rows]
-        each, hidden, spare = _SCRATCH.matrices(self._weights[0].shape[2], self._width, columns)
+        each, hidden, spare = SCRATCH.matrices(self._weights[0].shape[2], self._width, columns)
         each[:features] = (candidates.reshape(columns, features) if every else candidates[mask]).T
         self._scales.candidate(each[:features], member, counts)
         own = np.ones((len(each) - features, rows.size), np.float32)
         agent = own[: seen.agent.shape[1]]
-        agent[...] = seen.agent[pick].T
+        agent[...] = seen.agent[rows].T
         self._scales.agent(agent, member, 1)
         if self._context:
-            own[len(agent) : -1] = _means(each[:features], counts)
+            own[len(agent) : -1] = means(each[:features], counts)
         each[features:] = np.repeat(own, counts, axis=1)
-        scores = self._through(each, hidden, spare, self._parts(member, counts, columns))
+        scores = self._through(each, hidden, spare, self._parts(member, counts))
         if every:
-            out[pick] = scores.reshape(mask.shape)
+            out[rows] = scores.reshape(mask.shape)
         else:
             out[rows.repeat(counts), np.nonzero(mask)[1]] = scores
 
-    def _parts(self, member: Ints, counts: Ints | int, columns: int) -> list[tuple[int, int, int]]:
+    def _parts(self, member: Ints, counts: Ints | int) -> list[tuple[int, int, int]]:
         """Group, first column and end of each run of agents of one group."""
-        if len(self._score) == 1:
-            return [(0, 0, columns)]
         ends = np.cumsum(np.broadcast_to(counts, member.shape))
         last = np.append(np.flatnonzero(member[1:] != member[:-1]), member.size - 1)
         stops = ends[last].tolist()
@@ -230,89 +260,6 @@ class PolicyActor:
             hidden += weights[f"hidden.{layer}.bias"][:, None]
             np.tanh(hidden, out=hidden)
         return np.matmul(hidden, weights["score.weight"])[..., 0]
-
-
-class _Scratch(threading.local):
-    """Room for intermediate results, one for each thread: fresh pages cost as much as the sums.
-
-    A policy that was given up for being late may still run in its own thread, in its own room.
-    """
-
-    def __init__(self) -> None:
-        self._flat = np.empty(0, np.float32)
-
-    def matrices(self, features: int, width: int, columns: int) -> tuple[Floats, Floats, Floats]:
-        """``[features, columns]`` and twice ``[width + 1, columns]``, with anything in them."""
-        rows = features + 2 * (width + 1)
-        if self._flat.size < rows * columns:
-            self._flat = np.empty(rows * columns, np.float32)
-        table = self._flat[: rows * columns].reshape(rows, columns)
-        return table[:features], table[features : -width - 1], table[-width - 1 :]
-
-
-_SCRATCH = _Scratch()
-
-
-@dataclass(frozen=True, slots=True)
-class _Scale:
-    """``normaliser.normalise`` of feature-major arrays, in place.
-
-    Attributes:
-        logarithmic: ``[L]`` rows that are read as logarithms.
-        shift, scale: ``[F, G]``, or ``[F, 1]`` where all groups have the same.
-    """
-
-    logarithmic: Ints
-    shift: Floats
-    scale: Floats
-
-    def __call__(self, values: Floats, member: Ints, counts: Ints | int) -> None:
-        """Normalise ``[F, n]``; agent ``b`` of group ``member[b]`` has ``counts[b]`` columns."""
-        shift, scale = self.shift, self.scale
-        if shift.shape[1] > 1:
-            column = np.repeat(member, counts)
-            shift, scale = shift[:, column], scale[:, column]
-        if self.logarithmic.size:
-            raw = values[self.logarithmic]
-            if raw.min() >= 0.0:  # as it should be for what is read so; signs cost time
-                values[self.logarithmic] = np.log1p(raw, out=raw)
-            else:
-                values[self.logarithmic] = np.copysign(np.log1p(np.abs(raw)), raw)
-        values -= shift
-        values /= scale
-        np.clip(values, -LIMIT, LIMIT, out=values)
-
-
-@dataclass(frozen=True, slots=True)
-class _Scales:
-    """Feature scales of agents and candidates."""
-
-    agent: _Scale
-    candidate: _Scale
-
-    @staticmethod
-    def of(
-        tensors: Mapping[str, Floats], agent: NDArray[np.bool_], candidate: NDArray[np.bool_]
-    ) -> _Scales:
-        """The scales in a policy's tensors."""
-        found: list[Floats] = []
-        for name in NORMALISER:
-            rows = tensors[name]
-            same = bool((rows == rows[:1]).all())
-            found.append(np.ascontiguousarray(rows[:1].T if same else rows.T))
-        return _Scales(
-            _Scale(np.flatnonzero(agent), *np.broadcast_arrays(*found[:2])),
-            _Scale(np.flatnonzero(candidate), *np.broadcast_arrays(*found[2:])),
-        )
-
-
-def _means(each: Floats, counts: Ints | int) -> Floats:
-    """Mean over every agent's own columns ``[F, B]`` of ``[F, n]``."""
-    if isinstance(counts, int):
-        flat = np.matmul(each.reshape(-1, counts), np.ones(counts, np.float32))
-        return flat.reshape(len(each), -1) / np.float32(counts)
-    starts = np.cumsum(counts) - counts
-    return (np.add.reduceat(each, starts, axis=1) / counts).astype(np.float32)
 
 
 def _logarithmic(features: tuple[Feature, ...]) -> NDArray[np.bool_]:
