@@ -19,6 +19,7 @@ from daemon_process import running, start
 from serving import make_bundle, request
 
 from fairlead.platform.daemon.main import _routes
+from fairlead.platform.daemon.outcomes import Outcomes
 from fairlead.platform.daemon.settings import ServeConfig
 from fairlead.platform.wire import frames
 
@@ -188,7 +189,8 @@ def test_the_description_names_every_route_that_there_is(daemon):
 def test_every_route_that_there_is_stands_in_the_description(daemon):
     """The other way round; the operator page's own routes are not for programs."""
     settings = ServeConfig.model_validate({"page": {"enabled": False}})
-    table = _routes(SimpleNamespace(settings=settings, slots={}))
+    outcomes = Outcomes(slots={}, meter=None, hub=None, recorder=None, budgets=None)
+    table = _routes(SimpleNamespace(settings=settings, slots={}, outcomes=outcomes))
     described = daemon.get("/openapi.json")["paths"]
     listed = {(m, r.path.replace(":path", "")) for r in table for m in r.methods - {"HEAD"}}
     assert len(listed) >= 20 and ("PUT", "/v1/cluster/{domain}/nodes") in listed

@@ -12,6 +12,8 @@ A bridge reads the real system, builds an observation, asks, and executes::
             execute(answer.actions)  # always there, feasible and finite
             if answer.local:
                 log.warning("decided here: %s", answer.problem)
+            elif broken := measure_the_system():  # for example {"coupling": 1}
+                daemon.report(answer.decision, broken)
 
 Needs numpy, orjson and the standard library; one :class:`Client` serves one thread.
 """

@@ -205,6 +205,45 @@ class Client:
         self.circuit.failed()
         return self._local(observation, why, start, tries)
 
+    def report(
+        self,
+        decision: str,
+        violations: Mapping[str, int] | None = None,
+        *,
+        objective: float | None = None,
+    ) -> bool:
+        """Tell the daemon what a decision did to the plant, as it was measured afterwards.
+
+        Safe to repeat: a decision's first report counts.
+
+        Args:
+            decision: ``Answer.decision``; a local answer has none, and nothing to report.
+            violations: how many executed actions broke a hard constraint, by its name (``box``,
+                ``ramp``, ``coupling``, ``legality``).
+            objective: what the plant measured, in terms of your own.
+
+        Returns:
+            Whether it was counted: not if this decision was reported before.
+
+        Raises:
+            Refused: the daemon made no such decision, or the report is wrong.
+            Unavailable: it could not be told; the circuit is left as it is.
+        """
+        told: dict[str, Any] = {"decision": decision, "violations": dict(violations or {})}
+        if objective is not None:
+            told["objective"] = objective
+        try:
+            found = self._link.report(told, limit=self._timeout)
+        except TransportError as failure:
+            raise Unavailable(f"the report was not taken: {failure}") from failure
+        problem = found.get("problem")
+        if problem is not None:
+            said = cast("dict[str, Any]", problem) if isinstance(problem, dict) else {}
+            if said.get("retryable") is False:
+                raise Refused(said)
+            raise Unavailable(f"{said.get('code')}: {said.get('detail')}")
+        return found.get("counted") is True
+
     def _read(self, body: bytes, observation: Observation) -> Answer:
         """The answer in a frame, checked against the observation."""
         frame = frames.unpack(body, names=_ANSWER)

@@ -6,14 +6,18 @@ import http.client
 import io
 import socket
 import ssl
+from collections.abc import Mapping
 from time import monotonic
-from typing import Protocol
+from typing import Any, Protocol, cast
 from urllib.parse import urlsplit
 
 import orjson
 
+from ..decision.types import Rejected
 from ..wire import frames
 from ..wire.problems import MEDIA_TYPE
+
+_JSON = "application/json"
 
 MAX_ANSWER = 64 * 2**20
 """Largest answer that is read, bytes."""
@@ -47,6 +51,14 @@ class Transport(Protocol):
         """
         ...
 
+    def report(self, outcome: Mapping[str, Any], *, limit: float) -> Mapping[str, Any]:
+        """What the daemon answers to a report: ``counted`` and ``known``, or a ``problem``.
+
+        Raises:
+            TransportError: as above.
+        """
+        ...
+
     def close(self) -> None: ...
 
 
@@ -61,14 +73,15 @@ def connect(
     if where.startswith("unix:") and len(where) > 5:
         if token is not None:
             raise ValueError("unix sockets are guarded by file permissions, not by a token")
-        return UnixFrames(where.removeprefix("unix:"))
+        return UnixFrames(where.removeprefix("unix:"), domain)
     parts = urlsplit(where)
     if parts.scheme not in {"http", "https"} or not parts.hostname:
         raise ValueError(f"address {where!r}: expected http://host:port or unix:/path/of/socket")
     return HttpFrames(
         parts.hostname,
         parts.port,
-        f"{parts.path.rstrip('/')}/v1/decide/{domain}",
+        parts.path.rstrip("/"),
+        domain,
         token=token,
         context=(context or ssl.create_default_context()) if parts.scheme == "https" else None,
     )
@@ -81,15 +94,16 @@ class HttpFrames:
         self,
         host: str,
         port: int | None,
-        path: str,
+        base: str,
+        domain: str,
         *,
         token: str | None,
         context: ssl.SSLContext | None,
     ) -> None:
-        self._path = path
-        self._headers = {"Content-Type": frames.MEDIA_TYPE, "Accept": frames.MEDIA_TYPE}
-        if token is not None:
-            self._headers["Authorization"] = f"Bearer {token}"
+        self._path, self._reports = f"{base}/v1/decide/{domain}", f"{base}/v1/outcome/{domain}"
+        held = {} if token is None else {"Authorization": f"Bearer {token}"}
+        self._headers = {"Content-Type": frames.MEDIA_TYPE, "Accept": frames.MEDIA_TYPE, **held}
+        self._plain = {"Content-Type": _JSON, "Accept": _JSON, **held}
         self._link: http.client.HTTPConnection = (
             http.client.HTTPConnection(host, port)
             if context is None
@@ -98,6 +112,31 @@ class HttpFrames:
         self._stream: _Stream | None = None
 
     def exchange(self, frame: bytes, *, limit: float) -> bytes:
+        status, kind, body = self._call(self._path, self._headers, frame, limit)
+        if status == 200 and kind == frames.MEDIA_TYPE:
+            return body
+        if kind == MEDIA_TYPE:
+            return frames.pack({"problem": _loaded(body)}, {})
+        raise self._stranger(status, kind)
+
+    def report(self, outcome: Mapping[str, Any], *, limit: float) -> Mapping[str, Any]:
+        sent = orjson.dumps(outcome)
+        status, kind, body = self._call(self._reports, self._plain, sent, limit)
+        found = _loaded(body) if kind in {_JSON, MEDIA_TYPE} else None
+        if kind == MEDIA_TYPE:
+            return {"problem": found}
+        if status == 200 and isinstance(found, dict):
+            return cast("dict[str, Any]", found)
+        raise self._stranger(status, kind)
+
+    def _stranger(self, status: int, kind: str) -> TransportError:
+        self.close()
+        return TransportError(f"HTTP {status} with content type {kind!r}: not the daemon?")
+
+    def _call(
+        self, path: str, headers: Mapping[str, str], data: bytes, limit: float
+    ) -> tuple[int, str, bytes]:
+        """Status, media type and body of a POST's answer."""
         link = self._link
         until = monotonic() + limit
         try:
@@ -107,7 +146,7 @@ class HttpFrames:
                 self._stream = _Stream(link.sock)
                 link.sock = self._stream
             self._stream.until = until
-            link.request("POST", self._path, body=frame, headers=self._headers)
+            link.request("POST", path, body=data, headers=headers)
             answer = link.getresponse()
             body = answer.read(MAX_ANSWER + 1)
             kind = (answer.headers.get("Content-Type") or "").partition(";")[0].strip()
@@ -123,12 +162,7 @@ class HttpFrames:
         if not whole:
             self.close()
             raise TransportError(f"answer of more than {MAX_ANSWER} bytes")
-        if answer.status == 200 and kind == frames.MEDIA_TYPE:
-            return body
-        if kind == MEDIA_TYPE:
-            return frames.pack({"problem": _loaded(body)}, {})
-        self.close()
-        raise TransportError(f"HTTP {answer.status} with content type {kind!r}: not the daemon?")
+        return answer.status, kind, body
 
     def close(self) -> None:
         self._stream = None
@@ -138,8 +172,8 @@ class HttpFrames:
 class UnixFrames:
     """Length-prefixed frames on a unix socket."""
 
-    def __init__(self, path: str) -> None:
-        self._path = path
+    def __init__(self, path: str, domain: str) -> None:
+        self._path, self._domain = path, domain
         self._stream: _Stream | None = None
 
     def exchange(self, frame: bytes, *, limit: float) -> bytes:
@@ -162,6 +196,16 @@ class UnixFrames:
         except OSError as error:
             self.close()
             raise TransportError(f"{type(error).__name__}: {error}") from error
+
+    def report(self, outcome: Mapping[str, Any], *, limit: float) -> Mapping[str, Any]:
+        frame = frames.pack({"domain": self._domain, "outcome": outcome}, {})
+        try:
+            header = frames.unpack(self.exchange(frame, limit=limit), names={}).header
+        except Rejected as error:
+            self.close()
+            raise TransportError(f"no answer to a report: {error}") from error
+        found = header.get("outcome")
+        return cast("dict[str, Any]", found) if isinstance(found, dict) else header
 
     def _read(self, count: int) -> bytes:
         """Exactly ``count`` bytes."""

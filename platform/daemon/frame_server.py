@@ -14,6 +14,7 @@ from ..wire.problems import Problem
 from .access import LOCAL
 from .desk import EXPECTED, Desk, problem_of
 from .interface import Meter
+from .outcomes import Outcomes
 
 _LOG = logging.getLogger(__name__)
 
@@ -25,6 +26,7 @@ class FrameServer:
 
     Args:
         desks: by domain.
+        outcomes: takes reports: frames whose header has the field ``outcome``.
         meter: counts refusals whose domain is not known.
         receipt: seconds from a frame's first byte to its last.
         idle: seconds that a connection may say nothing.
@@ -35,13 +37,14 @@ class FrameServer:
         self,
         *,
         desks: Mapping[str, Desk],
+        outcomes: Outcomes,
         meter: Meter,
         receipt: float,
         idle: float,
         connections: int,
     ) -> None:
         self.receipt, self.idle, self.connections = receipt, idle, connections
-        self._desks, self._meter = desks, meter
+        self._desks, self._outcomes, self._meter = desks, outcomes, meter
         self._server: asyncio.Server | None = None
         self._open: set[asyncio.Task[None]] = set()
         self._busy: set[asyncio.Task[None]] = set()
@@ -120,6 +123,9 @@ class FrameServer:
             if desk is None:
                 return self._nowhere()
             self._meter.observe("request_size_bytes", len(body), domain=desk.slot.domain)
+            if "outcome" in frame.header:
+                told = frame.header["outcome"]
+                return self._outcomes.frame(desk.slot.domain, told, LOCAL.name)
             found = await desk.serve(
                 lambda spec, limits, at: frames.decode_frame(frame, spec, limits, received=at),
                 lambda entry, wanted, left: frames.encode(entry, wanted, deadline_left=left),

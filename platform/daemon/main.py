@@ -93,7 +93,11 @@ async def _run(
 def _routes(service: Service) -> list[Route | Mount]:
     from ..kubernetes import routes as extender
 
-    found: list[Route | Mount] = [*Routes(service).table(), *extender(service)]
+    found: list[Route | Mount] = [
+        *Routes(service).table(),
+        *service.outcomes.table(),
+        *extender(service),
+    ]
     settings = service.settings
     if settings.page.enabled:
         from ..page import routes as page

@@ -9,6 +9,7 @@ from typing import Any
 from ..wire import frames
 from ..wire.tensors import INPUTS, OUTPUTS
 from .operations import ANYWHERE, get, in_path, in_query, of_domain, post, refusals
+from .outcomes import described
 
 
 def description(domains: Sequence[str], *, admin: bool) -> dict[str, Any]:
@@ -112,6 +113,13 @@ def _inference(domains: Sequence[str]) -> dict[str, Any]:
     found["/v1/decide/{domain}"] = {
         "parameters": [domain],
         "post": post("Decide (raw frame)", native, native, decided),
+    }
+    schemas = described()
+    report = {"application/json": {"schema": schemas["report"]}}
+    answer = {"application/json": {"schema": schemas["answer"]}}
+    found["/v1/outcome/{domain}"] = {
+        "parameters": [domain],
+        "post": post("Report what a decision did to the plant", report, answer, (400, 404)),
     }
     return found
 

@@ -101,6 +101,7 @@ class Process:
         settings = service.settings.server
         self.frames = FrameServer(
             desks=service.desks,
+            outcomes=service.outcomes,
             meter=service.meter,
             receipt=settings.receipt_deadline,
             idle=settings.idle_timeout,

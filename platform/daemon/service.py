@@ -15,6 +15,7 @@ from .admission import Budgets, Line
 from .desk import Desk
 from .events import Hub
 from .interface import Recorder
+from .outcomes import Outcomes
 from .selftest import Golden, SelfTest
 from .settings import ServeConfig
 from .slot import LiveSlot
@@ -56,6 +57,9 @@ class Service:
             domain: SelfTest(desk=desk, golden=golden[domain], meter=meter)
             for domain, desk in self.desks.items()
         }
+        self.outcomes = Outcomes(
+            slots=slots, meter=meter, hub=hub, recorder=recorder, budgets=self.budgets
+        )
         self._exposition = Exposition(meter)
 
     def _desk(self, slot: LiveSlot) -> Desk:

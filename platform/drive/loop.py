@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import signal
 import time
 from collections.abc import Callable
@@ -13,12 +14,13 @@ from numpy.typing import NDArray
 from ...policies.acting import PolicyActor
 from ...policies.interface import Controller
 from ...simulators.interface import HOLD, Observation, Simulator
-from ..client.asking import Answer, Client, infeasible
+from ..client.asking import Answer, Client, Unavailable, infeasible
 from ..decision.seeds import generator
 from ..decision.types import Actions, Source
 from .faults import Fault, Plan, Shot, disturb
 from .spawn import OwnDaemon
 
+_LOG = logging.getLogger(__name__)
 _STREAM = 0xD21E
 _PAST = 32
 
@@ -40,7 +42,8 @@ class Run:
         recovery: seconds from the daemon's restart to its next answer; NaN without one.
         back: epoch of that answer, ``T`` if it never came; 0 if the daemon was not restarted.
         memory: of our own daemon at the end, MiB.
-        problems: why the client decided itself, with how often.
+        problems: why the client decided itself, with how often; ``report``: what a decision broke
+            could not be reported.
     """
 
     seed: int
@@ -131,8 +134,11 @@ class Driver:
             self._recovered(answer, epoch)
             wanted = self._actor.act(true, generator(action_seed))
             run.agreed[epoch] = _share(actions == wanted, true)
+            refused = self._refused()
             step = self._simulator.step(actions)
             run.cost[epoch] = -step.reward
+            broken = {"legality": len(found), "coupling": self._refused() - refused}
+            self._report(run, answer, {name: count for name, count in broken.items() if count})
             self._watch(epoch)
             if step.terminated or step.truncated:
                 break
@@ -200,6 +206,20 @@ class Driver:
             deadline=shot.deadline,
             seed=seed,
         )
+
+    def _refused(self) -> int:
+        """Placements of the episode so far that a node did not take."""
+        return int(self._simulator.metrics().get("conflicts", 0.0))
+
+    def _report(self, run: Run, answer: Answer, broken: dict[str, int]) -> None:
+        """Tell the daemon what its decision broke, if it did and if it was the daemon's."""
+        if not broken or answer.local:
+            return
+        try:
+            self._client.report(answer.decision, broken)
+        except Unavailable as failure:
+            _LOG.warning("%s of decision %s: %s", broken, answer.decision, failure)
+            run.problems["report"] = run.problems.get("report", 0) + 1
 
 
 def _restart(fault: Fault) -> int:
