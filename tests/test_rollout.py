@@ -249,7 +249,7 @@ def test_a_moved_alias_is_followed_and_a_bad_one_refused_once(start, store, made
 
 
 def test_a_shadow_watches_and_never_decides(start, made):
-    slot = start()
+    slot = start(rollout=RolloutSettings(shadow_timeout=30.0))
     slot.rollout.operate("shadow", {"bundle": made[3].digest})
     for entry in slot.decide(6):
         assert entry.decision.bundle == made[0].digest and entry.role == "champion"
