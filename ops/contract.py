@@ -23,7 +23,7 @@ STAGE_LATENCY = (0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.005, 0.025, 0.1)
 SIZES = (1e3, 4e3, 16e3, 64e3, 256e3, 1e6, 4e6)
 SHARES = (0.01, 0.05, 0.1, 0.25, 0.5, 1.0)
 DEVIATIONS = (0.0, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0)
-DIVERGENCES = (1e-5, 3e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1)
+DIVERGENCES = (1e-5, 3e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 0.1, 0.2, 0.3, 0.5, 1.0, 2.0, 5.0)
 
 SERIES_PER_DOMAIN = 600
 """Largest number of series that one domain may have; a test counts them."""

@@ -17,6 +17,7 @@ from serving import HandClock, request
 from fairlead.platform.config import load
 from fairlead.platform.daemon.admission import PRINCIPALS, Budgets, Line, Overloaded
 from fairlead.platform.daemon.events import LISTENERS, WAITING, Hub, TooManyListeners
+from fairlead.platform.daemon.figures import gauges
 from fairlead.platform.daemon.interface import Entry
 from fairlead.platform.daemon.memory import ENTRIES, FEWEST, Memory
 from fairlead.platform.daemon.notify import Supervisor
@@ -324,3 +325,38 @@ def test_a_domains_own_knobs_lie_on_top_of_the_general_ones():
     knobs = slot_settings(found, "cloud")
     assert (knobs.deadline, knobs.breaker.share) == (0.2, 0.9)
     assert slot_settings(found, "power").breaker.share == 0.5
+
+
+# Figures.
+
+
+class FlatLive:
+    """A domain in which nothing costs anything."""
+
+    def objective(self, observation, actions):
+        return 0.0, 0.0
+
+
+def entropy(**changes):
+    """Of a decision whose scores like every candidate equally."""
+    given = entry(1)
+    asked = request(5, **changes)
+    rows = len(asked.observation.agent)
+    decision = replace(
+        given.decision,
+        actions=np.zeros(rows, np.int64),
+        cause=np.zeros(rows, np.int8),
+        preference=np.zeros(asked.observation.mask.shape, np.float32),
+    )
+    return gauges(replace(given, request=asked, decision=decision), FlatLive()).entropy
+
+
+def test_where_nobody_has_a_choice_there_is_no_entropy():
+    seen = request(5).observation
+    choices = seen.mask.sum(axis=1)[seen.active & (seen.mask.sum(axis=1) > 1)]
+    assert entropy() == pytest.approx(np.log(choices).mean())
+    nobody = np.zeros_like(seen.active)
+    assert np.isnan(entropy(active=nobody))
+    only_hold = np.zeros_like(seen.mask)
+    only_hold[:, 0] = True
+    assert np.isnan(entropy(mask=only_hold))

@@ -10,6 +10,7 @@ import subprocess
 import time
 from urllib.request import urlopen
 
+import numpy as np
 import pytest
 from prometheus_client.parser import text_string_to_metric_families as parse
 
@@ -94,6 +95,15 @@ def test_a_record_becomes_the_contracts_metrics(tmp_path):
     assert found["train_kl_bucket", "0.01"] == 3.0
     assert 0.0 <= found["train_checkpoint_timestamp_seconds",] - before < 5.0
     assert figures(file.read_text())["train_running",] == 0.0
+
+
+def test_the_divergence_of_a_usual_update_lies_between_two_buckets():
+    """Groups use some 0.2, all together some 1; a quantile beyond the last bucket is the last."""
+    bounds = np.array(contract.METRICS["train_kl"].buckets)
+    for usual in (0.03, 0.15, 0.25, 0.4, 0.9, 3.5):
+        above = int((bounds < usual).sum())
+        assert 0 < above < len(bounds)
+        assert bounds[above] / bounds[above - 1] <= 10 / 3 + 1e-9
 
 
 def test_counters_never_fall_when_a_run_goes_on_from_an_earlier_checkpoint(tmp_path):

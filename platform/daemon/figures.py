@@ -89,7 +89,7 @@ class Gauges:
     """Figures of one entry that are too dear for the decision path.
 
     Attributes:
-        entropy: mean over agents with a choice, nats (NaN without scores).
+        entropy: mean over agents with a choice, nats (NaN where nobody has one).
         switched: share of agents whose action is not their last one (NaN before the first).
         objective, bound: predicted cost and the least possible one (NaN where unknown).
         outside: share of agents outside the range of training.
@@ -125,7 +125,7 @@ def _entropy(entry: Entry) -> float:
         return float("nan")
     choosing = seen.active & (seen.mask.sum(axis=1) > 1)
     if not choosing.any():
-        return 0.0
+        return float("nan")
     masked = np.where(seen.mask[choosing], scores[choosing].astype(np.float64), -np.inf)
     raised = np.exp(masked - masked.max(axis=1, keepdims=True))
     share = raised / raised.sum(axis=1, keepdims=True)
