@@ -15,6 +15,7 @@ from ..simulators.cloud.batch import SLOWDOWN_FLOOR
 from ..simulators.cloud.batch_scenario import SwfScenario
 from ..simulators.cloud.scenario import DispatchScenario, LlmScenario, OpenbScenario
 from ..simulators.interface import HOLD, Floats, Ints, Observation, Spec
+from .decision.arrays import some
 
 BUSIEST = 0.9
 """Forecast arrivals per dispatcher and epoch are cut here in the cost of holding (as in training's
@@ -76,16 +77,19 @@ class SharedCosts:
         return cost
 
     def joint(self, observation: Observation, row: Ints, chosen: Ints) -> float:
-        node = observation.target[row, chosen]
-        ordered = np.sort(node)
-        if not (ordered[1:] == ordered[:-1]).any():
-            return 0.0
-        service = observation.candidates[row, chosen, self._service].astype(np.float64)
+        place = row * observation.target.shape[1]
+        place += chosen
+        node = observation.target.reshape(-1).take(place)
+        place *= observation.candidates.shape[2]
+        place += self._service
+        service = observation.candidates.reshape(-1).take(place).astype(np.float64)
         order = np.lexsort((service, node))
-        node, service = node[order], service[order]
+        node, service = node.take(order), service.take(order)
         # Behind the job at position r of m on its node come m - 1 - r longer ones.
-        last = np.searchsorted(node, node, side="right")
-        longer = last - 1 - np.arange(node.shape[0])
+        longer = node.searchsorted(node, side="right")
+        longer -= np.arange(1, node.size + 1)
+        if not some(longer):
+            return 0.0
         return self._mutual * float(service @ longer)
 
 
@@ -182,20 +186,27 @@ class Priced:
     def of(cls, costs: Costs, observation: Observation) -> Priced:
         """Price all candidates; those whose cost is no finite number may not be chosen."""
         cost = costs.own(observation)
-        legal = observation.mask & (cost < np.inf)
-        legal[:, 1:] &= observation.active[:, None]
-        cost[:, HOLD] = np.where(legal[:, HOLD], cost[:, HOLD], 0.0)
+        legal = cost < np.inf
+        legal &= observation.mask
+        legal &= observation.active[:, None]
+        hold = cost[:, HOLD]
+        # Holding may always be chosen; without a finite price of its own it is free.
+        hold[~(observation.mask[:, HOLD] & (hold < np.inf))] = 0.0
         legal[:, HOLD] = True
-        most = np.where(legal, cost, -np.inf).max(axis=1)
-        cost = np.where(legal, cost, np.float32(np.inf))
-        return cls(observation, cost, cost.min(axis=1), most)
+        np.copyto(cost, np.inf, where=~legal)
+        # Along the long axis, extremes are found several times quicker.
+        turned = np.ascontiguousarray(cost.T)
+        least = np.minimum.reduce(turned, axis=0)
+        np.copyto(turned, -np.inf, where=~legal.T)
+        return cls(observation, cost, least, np.maximum.reduce(turned, axis=0))
 
     def total(self, costs: Costs, actions: Ints) -> float:
         """Predicted cost of a joint decision of the agents that have something to decide."""
         seen = self.observation
         row = np.flatnonzero(seen.active)
-        chosen = actions[row]
-        single = float(self.cost[row, chosen].sum(dtype=np.float64))
+        chosen = actions.take(row)
+        own = self.cost.reshape(-1).take(row * self.cost.shape[1] + chosen)
+        single = float(own.sum(dtype=np.float64))
         placed = chosen != HOLD
         return single + costs.joint(seen, row[placed], chosen[placed])
 

@@ -21,6 +21,7 @@ from typing import Protocol
 import numpy as np
 
 from ..simulators.interface import HOLD, Bools, Doubles, Floats, Ints, Observation, Spec
+from .decision.arrays import among, every
 from .decision.types import Cause, Projected
 
 _GAP = 1e-6
@@ -110,15 +111,18 @@ def project(
         room: shared capacity, ``None`` without any.
         age: agent column of the waiting time; ``None``: rows in their order.
     """
-    rows = np.arange(wanted.shape[0])
-    count = observation.mask.shape[1]
-    inside = (wanted >= 0) & (wanted < count)
-    actions = np.where(inside, wanted, HOLD).astype(np.int64)
-    legal = inside & observation.mask[rows, actions] & (observation.active | (actions == HOLD))
-    legal |= inside & (actions == HOLD)
+    size, count = observation.mask.shape
+    rows = np.arange(size)
+    if wanted.dtype == np.int64 and among(wanted, count):
+        actions = wanted.copy()
+        legal = _legal(observation, actions)
+    else:
+        inside = (wanted >= 0) & (wanted < count)
+        actions = np.where(inside, wanted, HOLD).astype(np.int64)
+        legal = inside & _legal(observation, actions)
     full = None if room is None else _crowded(observation, rows, actions, legal, room)
     cause = np.zeros(wanted.shape[0], np.int8)
-    if legal.all() and full is None:
+    if full is None and every(legal):
         return Projected(actions, cause, np.zeros(wanted.shape[0], np.float32))
     cause[~legal] = Cause.LEGALITY
     order = _order(observation, age)
@@ -130,6 +134,15 @@ def project(
         _move(observation, actions, kept, order, cost(), room)
     changed = actions != wanted
     return Projected(actions, np.where(changed, cause, 0).astype(np.int8), changed.astype("f4"))
+
+
+def _legal(observation: Observation, actions: Ints) -> Bools:
+    """``[n]`` hold, or on offer to an agent with something to decide."""
+    size, count = observation.mask.shape
+    offered = observation.mask.reshape(-1).take(np.arange(0, size * count, count) + actions)
+    offered &= observation.active
+    offered |= actions == HOLD
+    return offered
 
 
 @dataclass(frozen=True, slots=True)

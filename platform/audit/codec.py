@@ -3,8 +3,8 @@
 A *full* entry holds everything that a decision was computed from and all that it gave, so that it
 can be recomputed. A *brief* one holds who, when and what was done, and which knob made it brief
 (``audit.sample``, ``audit.full_rate``), without the observation, the scores and the last actions.
-Of ``State.sequence`` only the request's own entry is kept: a decision reads no other. The centralised part of an observation is not recorded,
-because nothing reads it.
+Of ``State.sequence`` only the request's own entry is kept: a decision reads no other. The
+centralised part of an observation is not recorded, because nothing reads it.
 """
 
 from __future__ import annotations

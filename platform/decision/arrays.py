@@ -16,8 +16,8 @@ def every(found: Bools) -> bool:
     return int(np.count_nonzero(found)) == found.size
 
 
-def some(found: Bools) -> bool:
-    """At least one is true."""
+def some(found: Bools | Ints) -> bool:
+    """At least one is true (or not zero)."""
     return bool(np.count_nonzero(found))
 
 
