@@ -35,7 +35,7 @@ def drive(
     ] = 0,
     epochs: Annotated[
         int, typer.Option(help="Length of an episode; more where a restart takes long.", min=8)
-    ] = 450,
+    ] = 650,
     faults: Annotated[
         str,
         typer.Option(
@@ -45,7 +45,7 @@ def drive(
     ] = "nan,stale,order,shape,slow,kill",
     settle: Annotated[
         int, typer.Option(help="Epochs after the last fault that count for no phase.", min=0)
-    ] = 80,
+    ] = 200,
     draws: Annotated[
         int, typer.Option(help="In-process episodes per seed and controller.", min=2)
     ] = 3,
