@@ -16,7 +16,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -32,7 +32,7 @@ from ..policies.interface import PolicyArrays
 from ..simulators.interface import Choice, Feature, Spec
 from .files import UserError, make_folder, write_atomic
 from .golden import check_golden, make_golden
-from .observed import check_observed, observed_of
+from .observed import Recording, check_observed, observed_of
 from .tasks import DomainFactory, Episode, Trained
 
 FORMAT = 2
@@ -135,10 +135,19 @@ class Contents:
     stochastic: bool = True
 
 
-def save_bundle(folder: Path, contents: Contents, *, episode: Episode, epochs: int) -> Bundle:
+def save_bundle(
+    folder: Path,
+    contents: Contents,
+    *,
+    episode: Episode,
+    epochs: int,
+    others: Sequence[Recording] = (),
+) -> Bundle:
     """Write a bundle (over an older one) and load it again, which verifies it.
 
-    Observations from the first ``epochs`` of the recorded ``episode`` become the golden ones.
+    Observations from the first ``epochs`` of the recorded ``episode`` become the golden ones. What
+    the policy has seen is taken from it and the ``others``: one episode is too little to tell what
+    is usual.
 
     Raises:
         BundleError: weights or recorded observations that are not finite.
@@ -157,7 +166,7 @@ def save_bundle(folder: Path, contents: Contents, *, episode: Episode, epochs: i
         ONNX: policy_graph(spec, arrays),
     }
     try:
-        observed = observed_of(episode, epochs=epochs)
+        observed = observed_of([(episode, epochs), *others])
     except ValueError as error:
         raise BundleError(f"the episode to save: {error}") from error
     noise = " + Gumbel noise" if contents.stochastic else ""

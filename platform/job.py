@@ -23,6 +23,7 @@ from .executors import Executor, Result
 from .files import UserError
 from .loop import Iteration, Loop
 from .moments import Moment, Observer, Outcome, Recorded, Stage, Stopped
+from .observed import Recording
 from .registry import find_domain
 from .rollouts import evaluation_seeds
 from .run_folder import RunFolder, Table, revision
@@ -36,6 +37,12 @@ POLICY = "policy"
 HELD_OUT = 1_000_000
 """Seeds of the final comparison start this far after those of the evaluations, which chose the
 best policy and so are no longer fair to it."""
+
+RECORDED = 8
+"""Evaluation episodes from which a bundle tells what its policy has seen."""
+
+_MEMORY = 512 * 2**20
+"""Bytes that their arrays may take; then there are fewer."""
 
 
 class Job:
@@ -256,9 +263,7 @@ class Job:
     def _save_bundle(self, policy: Trained, best: int) -> None:
         """Golden observations are from the first evaluation episode."""
         self._watch(self.moment("bundle"))
-        result = self._executor.map([Task(self._seeds[0], policy, record=True)])[0]
-        if result.episode is None:
-            raise RuntimeError("a recorded episode came back without its arrays")
+        episodes = self._recorded(policy)
         factory = self._config.factory()
         contents = Contents(
             name=self._config.title,
@@ -269,8 +274,26 @@ class Job:
             stochastic=policy.stochastic,
         )
         save_bundle(
-            self._folder.bundle, contents, episode=result.episode, epochs=max(1, result.epochs)
+            self._folder.bundle,
+            contents,
+            episode=episodes[0][0],
+            epochs=episodes[0][1],
+            others=episodes[1:],
         )
+
+    def _recorded(self, policy: Trained) -> list[Recording]:
+        """Evaluation episodes with their arrays, one at a time, as far as memory is meant for."""
+        found: list[Recording] = []
+        size = 0
+        for seed in self._seeds[:RECORDED]:
+            result = self._executor.map([Task(seed, policy, record=True)])[0]
+            if result.episode is None:
+                raise RuntimeError("a recorded episode came back without its arrays")
+            found.append((result.episode, max(1, result.epochs)))
+            size += result.episode.agent.nbytes + result.episode.candidates.nbytes
+            if size * (len(found) + 1) > _MEMORY * len(found):
+                break
+        return found
 
     def _provenance(self, iteration: int) -> dict[str, Any]:
         config = self._config

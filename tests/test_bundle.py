@@ -254,6 +254,9 @@ def test_observed_quantiles_are_those_of_the_episode(saved, stage):
         (lambda o: o["candidate"]["edges"][0].pop(), "observed.candidate is not quantiles"),
         (lambda o: o["candidate"]["edges"][0].__setitem__(0, 1e9), "not in order"),
         (lambda o: o["agent"]["high"].__setitem__(0, None), "not finite"),
+        (lambda o: o["agent"]["usual"].pop(), "observed.agent.usual"),
+        (lambda o: o["candidate"]["usual"].__setitem__(0, -1.0), "observed.candidate.usual"),
+        (lambda o: o.__setitem__("stretch", 0), "observed.stretch"),
     ],
 )
 def test_observed_that_makes_no_sense_is_refused(one, change, message):

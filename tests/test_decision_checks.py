@@ -291,7 +291,7 @@ class TestGate:
 
     def test_training_observations_of_the_real_scenario_pass(self):
         spec, _, result = serving.recorded()
-        run = replace(runtime(), spec=spec, observed=observed_of(result.episode, epochs=40))
+        run = replace(runtime(), spec=spec, observed=observed_of([(result.episode, 40)]))
         for index in range(12):
             request = serving.request(index)
             _, decision = ask(run, seen=request.observation)
@@ -394,7 +394,7 @@ class TestDrift:
     def test_the_recorded_episode_is_no_drift_of_itself_and_a_scaled_one_is(self):
         spec, _, result = serving.recorded()
         episode, epochs = result.episode, result.epochs
-        observed = observed_of(episode, epochs=epochs)
+        observed = observed_of([(episode, epochs)])
         figures = []
         for factor in (1, 3):
             drift = Drift(spec=spec, observed=observed, settings=DriftSettings())

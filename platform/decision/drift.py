@@ -7,6 +7,10 @@ act). It costs a millisecond, so it is taken beside the decisions, never on thei
 The bins are cut at training quantiles, so that every bin held a twelfth. Where a value is frequent
 (a queue that is mostly empty) quantiles coincide, and they tell the shares only to within a
 twelfth; then the index counts only what no distribution with these quantiles explains.
+
+The latest decisions are no independent samples: they see one load, one hour of the day. So does any
+stretch of training; the manifest's ``usual`` says how high the index then gets. What is shown is
+the index beyond that, and nothing while fewer decisions than a stretch are known.
 """
 
 from __future__ import annotations
@@ -14,7 +18,7 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -63,7 +67,9 @@ class Drift:
             _columns(spec.candidate_features, "candidate:", observed.get("candidate")),
         )
         self._ignored = frozenset(settings.ignore)
-        self._window: deque[tuple[Doubles, Doubles]] = deque(maxlen=settings.window)
+        self._least = int(observed.get("stretch", 1))
+        most = max(settings.window, self._least)
+        self._window: deque[tuple[Doubles, Doubles]] = deque(maxlen=most)
         self._lock = threading.Lock()
 
     def update(self, observation: Observation) -> None:
@@ -90,12 +96,12 @@ class Drift:
             window = list(self._window)
         found: dict[str, float] = {}
         for which, part in enumerate(self._parts):
-            if not (part and window):
+            if not part or len(window) < self._least:
                 continue
             total = np.sum([counts[which] for counts in window], axis=0)
             for column, counts in zip(part, total, strict=True):
                 if column.name not in self._ignored:
-                    found[column.name] = column.index(counts)
+                    found[column.name] = max(column.index(counts) - column.usual, 0.0)
         known = {name: value for name, value in found.items() if np.isfinite(value)}
         if not known:
             return Figures(float("nan"), float("nan"), "", found, len(window))
@@ -113,6 +119,7 @@ class _Column:
         edges: ``[B - 1]`` distinct, increasing.
         least, most: ``[B]`` bounds of each bin's share in training.
         bins: of the feature with the most, so that all counts have one shape.
+        usual: highest index of a stretch of training.
     """
 
     name: str
@@ -120,6 +127,7 @@ class _Column:
     least: Doubles
     most: Doubles
     bins: int
+    usual: float = 0.0
 
     def count(self, values: Floats) -> Doubles:
         finite = values[np.isfinite(values)]
@@ -140,12 +148,22 @@ class _Column:
 def _columns(features: tuple[Feature, ...], prefix: str, seen: Any) -> tuple[_Column, ...]:
     if not (seen and len(seen["edges"])):
         return ()
+    usual = seen.get("usual") or [0.0] * len(features)
     return tuple(
-        _column(prefix + feature.name, low, high, np.array(edges, np.float64))
-        for feature, low, high, edges in zip(
-            features, seen["low"], seen["high"], seen["edges"], strict=True
+        replace(_column(prefix + feature.name, low, high, np.array(edges, np.float64)), usual=level)
+        for feature, low, high, edges, level in zip(
+            features, seen["low"], seen["high"], seen["edges"], usual, strict=True
         )
     )
+
+
+def indices(part: Mapping[str, Any], rows: Floats) -> Doubles:
+    """Index of each column of ``rows`` ``[N, F]`` against a part of ``observed`` (NaN: too few)."""
+    found = np.full(len(part["low"]), np.nan)
+    for at, edges in enumerate(part["edges"]):
+        column = _column("", part["low"][at], part["high"][at], np.array(edges, np.float64))
+        found[at] = column.index(column.count(rows[:, at]))
+    return found
 
 
 def _column(name: str, low: float, high: float, quantiles: Doubles) -> _Column:
