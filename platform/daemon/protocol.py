@@ -25,6 +25,11 @@ _LOG = logging.getLogger(__name__)
 SWEEP = 0.25
 """Seconds between two looks at all connections; one timer for all is cheaper than one each."""
 
+WHOLE = 256 * 1024
+"""Bytes of a body up to which the application gets it in one piece. uvicorn hands on every piece
+that arrives, and stops reading at 64 KiB until it was taken: several turns of the loop for one
+observation, and copies between them."""
+
 _PHRASES = {
     400: "Bad Request",
     408: "Request Timeout",
@@ -111,6 +116,8 @@ class GuardedProtocol(HttpToolsProtocol):
         self._refused = False
         self._in_header = True
         self._header_bytes = 0
+        self._pieces: list[bytes] = []
+        self._held = 0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -140,6 +147,7 @@ class GuardedProtocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         super().on_message_begin()
         self._in_header = True
+        self._pieces, self._held = [], 0
         if self.pending_since == _IDLE:
             self.pending_since = time.monotonic()
 
@@ -163,14 +171,30 @@ class GuardedProtocol(HttpToolsProtocol):
             cast("Any", self.cycle).keep_alive = False
 
     def on_body(self, body: bytes) -> None:
-        if not self._refused:
-            super().on_body(body)
+        if self._refused:
+            return
+        self._held += len(body)
+        self._pieces.append(body)
+        if self._held > WHOLE:
+            super().on_body(self._taken())
 
     def on_message_complete(self) -> None:
         self.pending_since = _IDLE
         self._in_header, self._header_bytes = True, 0
-        if not self._refused:
-            super().on_message_complete()
+        body = self._taken()
+        if self._refused:
+            return
+        cycle = cast("Any", self.cycle)
+        if not cycle.response_complete:
+            # bytes of bytes are no copy; a bytearray would cost two.
+            cycle.body = cycle.body + body if cycle.body else body
+        super().on_message_complete()
+
+    def _taken(self) -> bytes:
+        """The pieces that are held, as one; none are afterwards."""
+        pieces = self._pieces
+        self._pieces, self._held = [], 0
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
     def shutdown(self) -> None:
         # A request whose header has begun to arrive is still answered; the receipt deadline holds.
