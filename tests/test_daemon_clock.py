@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import glob
 import json
 import threading
 import time
 from dataclasses import replace
-from http.client import HTTPConnection
+from http.client import HTTPConnection, HTTPException
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -23,7 +23,7 @@ OUT = {"action": "INT64", "source": "INT8", "cause": "INT8"}
 DEADLINE = 2.0
 # An untrained policy costs more than the look-ahead and the range gate allow.
 KNOBS = ("slot.deadline=2", "slot.simplex.enabled=false", "slot.drift.enabled=false")
-LIBRARY = sorted(glob.glob("/usr/lib/*/faketime/libfaketimeMT.so.1"))
+LIBRARY = sorted(map(str, Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1")))
 
 
 @pytest.fixture(scope="module")
@@ -78,14 +78,9 @@ def test_steps_of_an_hour_change_neither_deadlines_nor_the_order(bundle, tmp_pat
                 np.testing.assert_array_equal(answer.tensors["action"], expected)
             repeated = replace(request(seq, seq=seq, seed=seq), observed=None)
             assert decide(daemon, repeated)[1].header["decision"] == answer.header["decision"]
-            status, problem = decide(
-                daemon, replace(request(1, seq=seq - 1, seed=3), client="test")
-            )
-            # Asked with its own time: an exact repeat is answered, whatever the clock says.
-            assert status == 200 or problem["code"] == "order"
             status, problem = decide(daemon, request(3, seq=0, seed=3))
             assert (status, problem["code"]) == (409, "order")
-            time.sleep(1.2)  # self-tests and watchdog go by the monotonic clock
+            time.sleep(1.2 if hours else 0.0)  # self-tests go by the monotonic clock
             assert daemon.call("GET", "/v2/health/ready")[0] == 200
         wall.set(3600)
         asked = replace(request(1, seq=seq + 1), observed=time.time())
@@ -135,7 +130,7 @@ def test_a_hundred_scrapers_leave_the_decisions_their_time(bundle, tmp_path):
                     answer = connection.getresponse()
                     sizes.append(len(answer.read()))
                     assert answer.status == 200
-                except Exception as error:
+                except (OSError, HTTPException, AssertionError) as error:
                     failures.append(error)
                     return
                 stop.wait(0.5)
