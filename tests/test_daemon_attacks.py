@@ -268,6 +268,21 @@ def test_pipelined_requests_are_answered_in_order(daemon):
     assert answer.rindex(b'"live"') < answer.index(b'"extensions"')
 
 
+def test_bodies_in_pieces_and_one_behind_the_other_are_whole(daemon):
+    bodies = [frames.encode_request(request(5, client="pieces", seq=seq)) for seq in (1, 2)]
+    with connect(daemon) as sock:
+        head = POST + b"Content-Length: %d\r\n"
+        sent = b"".join(
+            head % len(body) + ending + b"\r\n" + body
+            for body, ending in zip(bodies, (b"", b"Connection: close\r\n"), strict=True)
+        )
+        for start in range(0, len(sent), 1 + len(sent) // 7):
+            sock.sendall(sent[start : start + 1 + len(sent) // 7])
+            time.sleep(0.01)
+        answer = read_all(sock)
+    assert answer.count(b"HTTP/1.1 200 OK") == 2
+
+
 def test_an_upgrade_is_not_followed(daemon):
     with connect(daemon) as sock:
         sock.sendall(

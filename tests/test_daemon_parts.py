@@ -7,6 +7,7 @@ import json
 import socket
 import time
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -21,6 +22,7 @@ from fairlead.platform.daemon.figures import gauges
 from fairlead.platform.daemon.interface import Entry
 from fairlead.platform.daemon.memory import ENTRIES, FEWEST, Memory
 from fairlead.platform.daemon.notify import Supervisor
+from fairlead.platform.daemon.protocol import WHOLE, GuardedProtocol
 from fairlead.platform.daemon.reload import compare, slot_settings
 from fairlead.platform.daemon.settings import ServeConfig
 from fairlead.platform.decision.types import Decision, State
@@ -360,3 +362,31 @@ def test_where_nobody_has_a_choice_there_is_no_entropy():
     only_hold = np.zeros_like(seen.mask)
     only_hold[:, 0] = True
     assert np.isnan(entropy(mask=only_hold))
+
+
+@settings(max_examples=60)
+@given(st.lists(st.integers(0, WHOLE + 9), max_size=6), st.booleans())
+def test_bodies_reach_the_application_as_they_were_sent(sizes, taken):
+    """In one piece up to a size; beyond, the pieces that are taken and the rest are all of it."""
+    protocol = GuardedProtocol.__new__(GuardedProtocol)
+    protocol._refused, protocol._pieces, protocol._held = False, [], 0
+    woken = []
+    cycle = SimpleNamespace(
+        body=bytearray(),
+        more_body=True,
+        response_complete=False,
+        message_event=SimpleNamespace(set=lambda: woken.append(len(cycle.body))),
+    )
+    protocol.cycle, protocol.flow = cycle, SimpleNamespace(pause_reading=lambda: None)
+    protocol.parser = SimpleNamespace(should_upgrade=lambda: False)
+    sent = [bytes([index]) * size for index, size in enumerate(sizes)]
+    got = b""
+    for piece in sent:
+        protocol.on_body(piece)
+        assert protocol._held <= WHOLE, "what is held is bounded"
+        if taken:  # as uvicorn's receive() does
+            got, cycle.body = got + bytes(cycle.body), bytearray()
+    protocol.on_message_complete()
+    assert got + bytes(cycle.body) == b"".join(sent) and not cycle.more_body
+    if sum(sizes) <= WHOLE:
+        assert woken == [sum(sizes)]
