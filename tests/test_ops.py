@@ -174,6 +174,7 @@ def test_what_is_exported_passes_promtool(tmp_path):
 # --- check ------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_files_pass_their_checks():
     done = run("ops", "check", "--files-only", "--json")
     content = json.loads(done.stdout)

@@ -78,6 +78,7 @@ def test_every_agent_has_a_cell_of_its_source(browser, live):
         assert "s-policy" in cell(browser, index) or "s-projected" in cell(browser, index)
 
 
+@pytest.mark.slow
 def test_curves_are_drawn(browser, live):
     until(browser, "return document.querySelectorAll('.chart canvas').length === 5")
     lit = """
@@ -116,6 +117,7 @@ def test_the_keyboard_walks_and_explains(browser, live):
     assert "#" not in browser.current_url
 
 
+@pytest.mark.slow
 def test_a_link_to_an_agent_opens_it(browser, live):
     server, _, _ = live
     browser.get("about:blank")
@@ -123,6 +125,7 @@ def test_a_link_to_an_agent_opens_it(browser, live):
     until(browser, "return document.getElementById('detail').innerText.includes('Agent 4')")
 
 
+@pytest.mark.slow
 def test_the_audit_check_answers_in_place(browser, live):
     until(browser, "return document.querySelector('.act') !== null")
     # The table is renewed every second; a click on a row that is just replaced goes nowhere.
@@ -157,6 +160,7 @@ def test_the_console_is_clean_and_nothing_comes_from_elsewhere(browser, live):
     assert requested and all(url.startswith(server.url) for url in requested)
 
 
+@pytest.mark.slow
 def test_a_dead_daemon_is_noticed_within_three_seconds_and_a_new_one_too(browser, live):
     server, daemon, _ = live
     server.stop()
@@ -169,6 +173,7 @@ def test_a_dead_daemon_is_noticed_within_three_seconds_and_a_new_one_too(browser
         until(browser, "return document.querySelector('.pulse.live') !== null")
 
 
+@pytest.mark.slow
 def test_a_daemon_that_hangs_is_noticed_too(browser, live):
     _, _, slot = live
     hang = threading.Event()
@@ -183,6 +188,7 @@ def test_a_daemon_that_hangs_is_noticed_too(browser, live):
         hang.set()
 
 
+@pytest.mark.slow
 def test_a_thousand_agents_are_updated_in_less_than_a_tenth_of_a_second(browser):
     slot = Slot()
     slot.tick(12)
@@ -199,6 +205,7 @@ def test_a_thousand_agents_are_updated_in_less_than_a_tenth_of_a_second(browser)
         assert min(taken) < 100.0, taken
 
 
+@pytest.mark.slow
 def test_light_and_dark_differ_and_can_be_chosen(browser, live):
     ground = "return getComputedStyle(document.documentElement).backgroundColor"
     seen = set()
@@ -215,6 +222,7 @@ def test_light_and_dark_differ_and_can_be_chosen(browser, live):
     browser.execute_script("localStorage.clear()")
 
 
+@pytest.mark.slow
 def test_the_dashboards_open_without_a_prometheus(browser, live):
     server, _, _ = live
     browser.get(f"{server.url}/dashboards")
