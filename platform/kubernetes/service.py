@@ -123,13 +123,13 @@ class _Handlers:
 
     async def filter(self, request: HttpRequest) -> Response:
         try:
-            body, desk = await self._body(request), await self._desk(request)
+            desk, body = await self._desk(request), await self._body(request)
         except ObjectError as error:
             return _json({"Nodes": None, "NodeNames": None, "FailedNodes": {}, "Error": str(error)})
         return _json(desk.extender.filter(body))
 
     async def prioritize(self, request: HttpRequest) -> Response:
-        body, desk = await self._body(request), await self._desk(request)
+        desk, body = await self._desk(request), await self._body(request)
         found = desk.extender.prioritize(body)
         headers: dict[str, str] = {}
         if found.entry is not None:
@@ -144,7 +144,7 @@ class _Handlers:
 
     async def bind(self, request: HttpRequest) -> Response:
         try:
-            body, desk = await self._body(request), await self._desk(request)
+            desk, body = await self._desk(request), await self._body(request)
             extender = desk.extender
             pod, node = extender.plan_binding(body)
             # Booked first: while the API server is asked, others must not be promised the same.
@@ -160,11 +160,11 @@ class _Handlers:
         return _json({"Error": ""})
 
     async def nodes(self, request: HttpRequest) -> Response:
-        body, desk = await self._body(request), await self._desk(request)
+        desk, body = await self._desk(request), await self._body(request)
         return _json({"nodes": desk.extender.feed_nodes(body)})
 
     async def pods(self, request: HttpRequest) -> Response:
-        body, desk = await self._body(request), await self._desk(request)
+        desk, body = await self._desk(request), await self._body(request)
         return _json({"pods": desk.extender.feed_pods(body)})
 
     async def delete(self, request: HttpRequest) -> Response:
