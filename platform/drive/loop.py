@@ -134,11 +134,10 @@ class Driver:
             self._recovered(answer, epoch)
             wanted = self._actor.act(true, generator(action_seed))
             run.agreed[epoch] = _share(actions == wanted, true)
-            refused = self._refused()
             step = self._simulator.step(actions)
             run.cost[epoch] = -step.reward
-            broken = {"legality": len(found), "coupling": self._refused() - refused}
-            self._report(run, answer, {name: count for name, count in broken.items() if count})
+            # A placement that a node refuses, as a stale snapshot must expect, breaks nothing.
+            self._report(run, answer, {"legality": len(found)} if found else {})
             self._watch(epoch)
             if step.terminated or step.truncated:
                 break
@@ -206,10 +205,6 @@ class Driver:
             deadline=shot.deadline,
             seed=seed,
         )
-
-    def _refused(self) -> int:
-        """Placements of the episode so far that a node did not take."""
-        return int(self._simulator.metrics().get("conflicts", 0.0))
 
     def _report(self, run: Run, answer: Answer, broken: dict[str, int]) -> None:
         """Tell the daemon what its decision broke, if it did and if it was the daemon's."""
