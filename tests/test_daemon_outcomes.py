@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import time
+from dataclasses import replace
 from http.client import HTTPConnection
 
+import numpy as np
 import pytest
 from daemon_process import running
 from serving import factory, make_bundle, observations
@@ -128,30 +130,48 @@ def test_neither_strangers_nor_the_future_nor_other_domains_can_be_reported(daem
         asking.report(decision)
 
 
-def test_a_drive_reports_what_the_plant_refused_and_the_audit_keeps_it(bundle, tmp_path):
+def test_a_drive_reports_infeasible_actions_and_the_audit_keeps_it(bundle, tmp_path):
     plan = Plan(12, (), 0)
     with running(bundle.folder, tmp_path, KNOBS) as daemon:
         with client.Client(daemon.url, "cloud", timeout=10, name="drive") as asking:
             run = Driver(
                 simulator=Refusing(factory().simulator()),
                 actor=bundle.actor(),
-                client=asking,
+                client=Garbling(asking),
                 plan=plan,
                 speed=0.0,
                 daemon=None,
-                label="refusing",
+                label="garbled",
                 watch=lambda epoch: None,
             ).episode(3)
-        assert run.problems == {}
-        assert counts(daemon)["coupling"] == 2 * 4  # two in every third of twelve epochs
+        assert run.problems == {} and len(run.infeasible) == 4
+        assert counts(daemon)["legality"] == 4  # every third of twelve epochs
+        assert counts(daemon)["coupling"] == 0  # a refused placement breaks nothing
         assert daemon.stop() == 0
     events = [
         line.record
         for line in Log(tmp_path / "state" / "audit", "cloud").lines()
         if isinstance(line.record, Event) and line.record.kind == "outcome"
     ]
-    assert [each.detail["violations"] for each in events] == [{"coupling": 2}] * 4
+    assert [each.detail["violations"] for each in events] == [{"legality": 1}] * 4
     assert len({each.detail["decision"] for each in events}) == 4
+
+
+class Garbling:
+    """A bridge that loses an action in every third answer."""
+
+    def __init__(self, inner):
+        self._inner, self._answers = inner, 0
+
+    def __getattr__(self, name):
+        return getattr(self._inner, name)
+
+    def decide(self, observation, **options):
+        answer = self._inner.decide(observation, **options)
+        self._answers += 1
+        if self._answers % 3:
+            return answer
+        return replace(answer, actions=np.full_like(answer.actions, 99))
 
 
 class Refusing:
