@@ -122,8 +122,10 @@ class _Handlers:
         self._desks: dict[str, _Desk] = {}
 
     async def filter(self, request: HttpRequest) -> Response:
+        # What is no JSON at all is refused by status; the protocol's Error is for what it says.
+        body = await self._body(request)
         try:
-            desk, body = await self._desk(request), await self._body(request)
+            desk = await self._desk(request)
         except ObjectError as error:
             return _json({"Nodes": None, "NodeNames": None, "FailedNodes": {}, "Error": str(error)})
         return _json(desk.extender.filter(body))
@@ -143,9 +145,9 @@ class _Handlers:
         return _json(found.view(), headers=headers)
 
     async def bind(self, request: HttpRequest) -> Response:
+        body = await self._body(request)
         try:
-            desk, body = await self._desk(request), await self._body(request)
-            extender = desk.extender
+            extender = (await self._desk(request)).extender
             pod, node = extender.plan_binding(body)
             # Booked first: while the API server is asked, others must not be promised the same.
             devices = extender.book(pod, node)
