@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import threading
 import time
@@ -92,7 +93,11 @@ class Daemon:
                 line = self.script.pop(0) if len(self.script) > 1 else self.script[0]
                 if callable(line):
                     line = line(asked)
-                if not self._answer(link, line):
+                # Whoever gave up waiting hangs up in the middle of an answer.
+                stays = False
+                with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+                    stays = self._answer(link, line)
+                if not stays:
                     return
 
     def _receive(self, stream):
