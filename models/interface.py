@@ -60,6 +60,25 @@ class Influence:
     hold_cost: Doubles | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class SetPointInfluence:
+    """Effect of set-points on x, linear in each, and what a set-point costs by itself.
+
+    Dimension d of agent a at ``u`` moves coordinate ``index[a, d, m]`` of x (int64, -1 = padding)
+    by ``gain[a, d, m] * (u - origin[a, d])``; shapes ``[A, D, M]`` and ``[A, D]``. ``origin`` is
+    where the state stands now.
+
+    ``slope`` and ``curvature`` ``[A, D]`` add ``slope (u - origin) + curvature (u - origin)^2 / 2``
+    to d: a cost that does not show in x (marginal cost less price). ``None``: nothing.
+    """
+
+    index: Ints
+    gain: Doubles
+    origin: Doubles
+    slope: Doubles | None = None
+    curvature: Doubles | None = None
+
+
 @runtime_checkable
 class AnalyticalModel(Protocol):
     """Reference and influence for one scenario."""
@@ -75,7 +94,9 @@ class AnalyticalModel(Protocol):
         """
         ...
 
-    def influence(self, observation: Observation) -> Influence: ...
+    def influence(self, observation: Observation) -> Influence | SetPointInfluence:
+        """``Influence`` for choice actions, ``SetPointInfluence`` for boxes."""
+        ...
 
 
 def counterfactual_values(
@@ -141,3 +162,41 @@ def _overlap(index: Ints, actions: NDArray[np.int64]) -> NDArray[np.bool_]:
         np.maximum(high, index[:, :, m], out=high)
     agents = np.arange(actions.shape[0])
     return (low <= high[agents, actions, None]) & (low[agents, actions, None] <= high)
+
+
+def set_point_values(
+    observation: Observation,
+    reference: Reference,
+    influence: SetPointInfluence,
+    actions: NDArray[np.floating],
+) -> Doubles:
+    """Guidance of every own set-point, all other agents' set-points held fixed, ``[A, 2 D]``.
+
+    On the share ``v`` of its feasible box, ``u = low + (high - low) v``, a dimension is worth
+    ``q(v) = -(s v + h v^2 / 2)`` more than its lower end, exactly, because d is quadratic. Columns
+    ``:D`` hold s, ``D:`` hold h, in the unit of d per whole box. Boxes without width and inactive
+    agents hold 0. ``actions`` ``[A, D]`` in the unit of the box. Cost: O(A D M).
+    """
+    low, high = observation.low.astype(np.float64), observation.high.astype(np.float64)
+    free = observation.active[:, None] & (high > low)
+    width = np.where(free, high - low, 0.0)
+    there = influence.index >= 0
+    gain = np.where(there, influence.gain, 0.0)
+    index = np.maximum(influence.index, 0)
+    # Dimensions without a choice stay where the simulator puts them, at their lower end.
+    moved = np.where(free, np.asarray(actions, np.float64), low) - influence.origin
+    effect = gain * moved[:, :, None]
+    joint = observation.state - reference.x_ref
+    joint += np.bincount(index.ravel(), weights=effect.ravel(), minlength=joint.shape[0])
+    weight = reference.weight[index]
+    # Where this dimension alone puts the state back to, if it went to its lower end.
+    others = joint[index] - effect
+    at_low = others + gain * (low - influence.origin)[:, :, None]
+    slope = (weight * gain * at_low).sum(axis=2)
+    bend = (weight * gain * gain).sum(axis=2)
+    if influence.curvature is not None:
+        bend += influence.curvature
+        slope += influence.curvature * (low - influence.origin)
+    if influence.slope is not None:
+        slope += influence.slope
+    return np.concatenate([slope * width, bend * width * width], axis=1)

@@ -1,0 +1,1 @@
+"""Analytical models of power dispatch: economic dispatch, DC-OPF, multi-period, commitment."""
