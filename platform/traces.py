@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from ..simulators.cloud.azure import read_azure_llm
 from ..simulators.cloud.openb import read_openb_nodes, read_openb_pods
 from ..simulators.cloud.swf import read_swf
-from ..simulators.cloud.tables import open_text
+from ..simulators.tables import open_text
 from .files import UserError
 from .rows import Row
 

@@ -19,7 +19,7 @@ from fairlead.platform.rollout.backends import NumpyBackend
 from fairlead.platform.tasks import DomainFactory
 from fairlead.simulators.cloud.openb import read_openb_nodes, read_openb_pods
 from fairlead.simulators.cloud.openb_fleet import NODES, PODS
-from fairlead.simulators.cloud.tables import locate
+from fairlead.simulators.tables import locate
 
 SETTINGS = {"agents": 8, "nodes": 40, "horizon": 20}
 

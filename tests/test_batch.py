@@ -20,7 +20,7 @@ from fairlead.simulators.cloud.backfill import (
     reserve,
 )
 from fairlead.simulators.cloud.batch import BatchJobs, schedule
-from fairlead.simulators.cloud.errors import DataError
+from fairlead.simulators.errors import DataError
 
 DATA = Path(os.environ.get("FAIRLEAD_DATA") or Path(__file__).parents[2] / "shared" / "data")
 EXPECTED = DATA / "cloud" / "rlscheduler_expected.csv"

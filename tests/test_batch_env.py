@@ -11,8 +11,8 @@ from fairlead.simulators.check import check_simulator
 from fairlead.simulators.cloud.backfill import BACKFILLS
 from fairlead.simulators.cloud.batch import batch_jobs, schedule
 from fairlead.simulators.cloud.batch_env import PUBLISHED_STARTS, BatchSimulator, SwfScenario
-from fairlead.simulators.cloud.errors import DataError
 from fairlead.simulators.cloud.swf import read_swf
+from fairlead.simulators.errors import DataError
 
 DATA = Path(os.environ.get("FAIRLEAD_DATA") or Path(__file__).parents[2] / "shared" / "data")
 LOG = DATA / "cloud" / "lublin1_256.swf"

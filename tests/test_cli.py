@@ -18,7 +18,7 @@ from fairlead.platform.config import load
 from fairlead.platform.files import UserError
 from fairlead.platform.registry import domains, find_domain, find_scenario, locate_scenario
 from fairlead.platform.template import template
-from fairlead.simulators.cloud.errors import DataError
+from fairlead.simulators.errors import DataError
 
 SCENARIOS = [(d, s) for d in domains().values() for s in d.scenarios]
 DATA = Path(os.environ.get("FAIRLEAD_DATA") or Path(__file__).parents[2] / "shared" / "data")

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from fairlead.simulators.cloud.episode import open_workload
-from fairlead.simulators.cloud.errors import DataError
 from fairlead.simulators.cloud.fleet import resolve
 from fairlead.simulators.cloud.llm_fleet import LlmFleet
 from fairlead.simulators.cloud.scenario import DispatchScenario, LlmScenario
+from fairlead.simulators.errors import DataError
 from fairlead.simulators.streams import Streams
 
 HEADER = "TIMESTAMP,ContextTokens,GeneratedTokens\n"

@@ -8,10 +8,10 @@ import pytest
 
 from fairlead.simulators.cloud.azure import read_azure_llm
 from fairlead.simulators.cloud.batch import batch_jobs
-from fairlead.simulators.cloud.errors import DataError
 from fairlead.simulators.cloud.openb import read_openb_nodes, read_openb_pods
 from fairlead.simulators.cloud.swf import FIELDS, read_swf
-from fairlead.simulators.cloud.tables import data_folder, locate, read_table
+from fairlead.simulators.errors import DataError
+from fairlead.simulators.tables import data_folder, locate, read_table
 
 
 def job(number=1, submit=0, run=10, processors=4, *, requested=-1, estimate=-1):

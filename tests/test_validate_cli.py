@@ -19,7 +19,7 @@ from fairlead.platform.cli import validate as validate_cli
 from fairlead.platform.files import UserError
 from fairlead.platform.rows import Row
 from fairlead.platform.validation.suites import Check, Suite, collect, run_checks
-from fairlead.simulators.cloud.errors import DataError
+from fairlead.simulators.errors import DataError
 
 
 def square(value: float, expected: float) -> list[Row]:

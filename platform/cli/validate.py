@@ -79,7 +79,7 @@ def validate(
 @contextmanager
 def _input_errors() -> Generator[None]:
     """Unusable input files are the user's to repair: their message, not a traceback."""
-    from ...simulators.cloud.errors import DataError
+    from ...simulators.errors import DataError
 
     try:
         yield

@@ -17,12 +17,12 @@ from starlette.requests import Request as HttpRequest
 from starlette.responses import Response
 from starlette.routing import Route
 
-from ...simulators.cloud.errors import DataError
 from ...simulators.cloud.fragmentation import Fragmentation, typical_pods
 from ...simulators.cloud.openb import OpenbPods, read_openb_pods
 from ...simulators.cloud.openb_fleet import PODS
 from ...simulators.cloud.scenario import OpenbScenario
-from ...simulators.cloud.tables import locate
+from ...simulators.errors import DataError
+from ...simulators.tables import locate
 from ..cloud_live import CloudLive
 from ..daemon.interface import AuditStopped, Daemon, Entry, Slot
 from ..decision.types import Rejected, Request, Runtime

@@ -16,8 +16,8 @@ from ...simulators.cloud.openb import (
 )
 from ...simulators.cloud.openb_fleet import NODES, PODS
 from ...simulators.cloud.packing_policies import Machines, Pod
-from ...simulators.cloud.tables import locate
 from ...simulators.interface import Doubles, Ints
+from ...simulators.tables import locate
 from .objects import COUNT, MILLI, MODEL, RUN_TIME, TENANT, TIME
 
 PATIENCE = 50

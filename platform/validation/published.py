@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ...simulators.cloud.tables import search_folders
+from ...simulators.tables import search_folders
 from .published_batch import batch_checks
 from .published_packing import packing_checks
 from .suites import Check

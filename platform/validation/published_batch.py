@@ -14,7 +14,7 @@ from ...simulators.cloud.backfill import Backfill
 from ...simulators.cloud.batch import BatchJobs, BatchResult, batch_jobs, schedule
 from ...simulators.cloud.batch_scenario import PUBLISHED_STARTS
 from ...simulators.cloud.swf import read_swf
-from ...simulators.cloud.tables import Table, has_columns, read_table
+from ...simulators.tables import Table, has_columns, read_table
 from ..rows import Row
 from .suites import Check, skipped
 

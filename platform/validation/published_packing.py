@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 
-from ...simulators.cloud.errors import DataError
 from ...simulators.cloud.openb import (
     GPU_MILLI,
     OpenbNodes,
@@ -18,8 +17,9 @@ from ...simulators.cloud.openb import (
     read_openb_pods,
 )
 from ...simulators.cloud.packing import POLICIES, Arrivals, Ties, pack, random_order
-from ...simulators.cloud.tables import read_table
+from ...simulators.errors import DataError
 from ...simulators.interface import Doubles, Ints
+from ...simulators.tables import read_table
 from ..rows import Row
 from .suites import Check, skipped
 

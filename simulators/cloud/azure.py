@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from ..interface import Doubles, Ints
-from .tables import Table, read_table
+from ..tables import Table, read_table
 
 COLUMNS = ("TIMESTAMP", "ContextTokens", "GeneratedTokens")
 

@@ -21,6 +21,7 @@ from typing import Protocol
 
 import numpy as np
 
+from ..errors import DataError
 from ..interface import Doubles, Ints
 from .backfill import (
     BACKFILLS,
@@ -31,7 +32,6 @@ from .backfill import (
     backfill_greedy,
     reserve,
 )
-from .errors import DataError
 from .swf import SwfLog
 
 SLOWDOWN_FLOOR = 10.0

@@ -17,16 +17,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..actions import checked_choices
+from ..errors import DataError
 from ..interface import HOLD, Choice, Doubles, Ints, Observation, Spec, Step
 from ..streams import Streams
+from ..tables import locate
 from .batch import BatchJobs, BatchResult, batch_jobs
 from .batch_scenario import PUBLISHED_STARTS, SwfScenario
 from .batch_view import AGENT_FEATURES, CANDIDATE_FEATURES, CRITIC_FEATURES, JobView, observe
-from .errors import DataError
 from .kernel import Calendar, Wake
 from .partition import Partition
 from .swf import read_swf
-from .tables import locate
 
 __all__ = ["PUBLISHED_STARTS", "BatchSimulator", "SwfScenario"]
 

@@ -9,11 +9,11 @@ import numpy as np
 
 from ..interface import Doubles, Ints
 from ..streams import Streams
+from ..tables import locate
 from .azure import LlmTrace, read_azure_llm
 from .catalogue import NodeType, apportion, capacity
 from .fleet import Fleet
 from .scenario import LlmScenario
-from .tables import locate
 from .workload import Batch, Estimates
 
 TRACE = "azure_llm_2023_conv.csv"

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from ..interface import Bools, Doubles, Ints
-from .tables import Table, read_table
+from ..tables import Table, read_table
 
 NODE_COLUMNS = ("sn", "cpu_milli", "memory_mib", "gpu", "model")
 POD_COLUMNS = ("name", "cpu_milli", "memory_mib", "num_gpu", "gpu_milli")

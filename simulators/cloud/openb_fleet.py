@@ -7,13 +7,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..interface import Doubles, Ints
+from ..tables import locate
 from .catalogue import NodeType, apportion
 from .fleet import Fleet
 from .fragmentation import Fragmentation, typical_pods
 from .openb import OpenbNodes, OpenbPods, read_openb_nodes, read_openb_pods
 from .resources import Demands, Resources
 from .scenario import OpenbScenario
-from .tables import locate
 
 NODES = "openb_node_list_all_node.csv"
 PODS = "openb_pod_list_default.csv"

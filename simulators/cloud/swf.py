@@ -13,9 +13,9 @@ from pathlib import Path
 
 import numpy as np
 
+from ..errors import DataError
 from ..interface import Doubles, Ints
-from .errors import DataError
-from .tables import finite, open_text
+from ..tables import finite, open_text
 
 FIELDS = (
     "job_number",

@@ -15,13 +15,14 @@ from typing import TextIO
 
 import numpy as np
 
-from ..interface import Bools, Doubles, Ints
 from .errors import DataError
+from .interface import Bools, Doubles, Ints
 
 ENVIRONMENT = "FAIRLEAD_DATA"
 """Environment variable that names the data folder."""
 
-_SIBLING = Path(__file__).resolve().parents[3] / "shared" / "data"
+_SIBLING = Path(__file__).resolve().parents[2] / "shared" / "data"
+_DOMAINS = ("cloud", "power")
 _REMEDY = f"pass a data folder (--data DIR) or set {ENVIRONMENT} to one"
 
 
@@ -42,14 +43,13 @@ def data_folder(data: str | Path | None = None) -> Path:
 
 
 def search_folders(data: str | Path | None = None) -> tuple[Path, ...]:
-    """The folders in which files of the cloud domain are looked up: DIR and DIR/cloud."""
+    """The folders in which files are looked up: DIR and the domains' own folders in it."""
     folder = data_folder(data)
-    inner = folder / "cloud"
-    return (folder, inner) if inner.is_dir() else (folder,)
+    return folder, *(folder / domain for domain in _DOMAINS if (folder / domain).is_dir())
 
 
 def locate(name: str, data: str | Path | None = None) -> Path:
-    """Path of the data file ``name`` (or ``name.gz``) in the data folder or its ``cloud`` folder.
+    """Path of the data file ``name`` (or ``name.gz``) in one of the ``search_folders``.
 
     An existing path (absolute, or relative to the working directory with a folder in it) is taken
     as it is.
