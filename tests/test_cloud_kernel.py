@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from fairlead.platform.benchmarks.cloud_simulator import Options, event_run
 from fairlead.platform.benchmarks.heap_twin import heap_twin
+from fairlead.simulators.calendar import Calendar, Wake
 from fairlead.simulators.cloud.arrivals import ArrivalPattern, RateShape
 from fairlead.simulators.cloud.catalogue import SHARES, TENANTS, TYPES, apportion, capacity
 from fairlead.simulators.cloud.event_mode import (
@@ -24,7 +25,7 @@ from fairlead.simulators.cloud.event_mode import (
     to_only,
 )
 from fairlead.simulators.cloud.fleet import resolve
-from fairlead.simulators.cloud.kernel import Calendar, Job, Seat, Wake
+from fairlead.simulators.cloud.kernel import Job, Seat
 from fairlead.simulators.cloud.quantiles import LogHistogram
 from fairlead.simulators.cloud.scenario import DispatchScenario
 from fairlead.simulators.cloud.sizes import SizeLaw

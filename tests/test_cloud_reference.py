@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fairlead.simulators.cloud.kernel import Calendar, Job, Seat
+from fairlead.simulators.calendar import Calendar
+from fairlead.simulators.cloud.kernel import Job, Seat
 from fairlead.simulators.cloud.stations import FirstComeFirstServed, ProcessorSharing
 
 GRID = 0.25

@@ -11,13 +11,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fairlead.simulators.calendar import Calendar
 from fairlead.simulators.cloud.candidates import CandidateSampler
 from fairlead.simulators.cloud.dispatch import DispatchSimulator
 from fairlead.simulators.cloud.episode import BACKGROUND
 from fairlead.simulators.cloud.exclusive import Exclusive, Ledger, place_rows
 from fairlead.simulators.cloud.fleet import resolve
 from fairlead.simulators.cloud.fragmentation import Fragmentation, TypicalPods
-from fairlead.simulators.cloud.kernel import Calendar, Job, Seat
+from fairlead.simulators.cloud.kernel import Job, Seat
 from fairlead.simulators.cloud.resources import Demands, Resources
 from fairlead.simulators.cloud.scenario import DispatchScenario, OpenbScenario
 from fairlead.simulators.interface import Observation

@@ -12,8 +12,9 @@ from fairlead.models.cloud.dispatch_model import DispatchModel
 from fairlead.models.cloud.profile_model import ProfileModel
 from fairlead.models.cloud.size_moments import excess_moment
 from fairlead.models.interface import counterfactual_values
+from fairlead.simulators.calendar import Calendar
 from fairlead.simulators.cloud.dispatch import DispatchSimulator, Exogenous
-from fairlead.simulators.cloud.kernel import Calendar, Job, Seat
+from fairlead.simulators.cloud.kernel import Job, Seat
 from fairlead.simulators.cloud.scenario import DispatchScenario, Failures, Profile
 from fairlead.simulators.cloud.sizes import SizeLaw
 from fairlead.simulators.cloud.stations import FirstComeFirstServed, ProcessorSharing

@@ -7,7 +7,8 @@ from itertools import count
 
 import numpy as np
 
-from ...simulators.cloud.kernel import Calendar, Job, Seat
+from ...simulators.calendar import Calendar
+from ...simulators.cloud.kernel import Job, Seat
 from ...simulators.cloud.stations import FirstComeFirstServed
 from ...simulators.interface import Doubles
 

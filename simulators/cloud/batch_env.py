@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..actions import checked_choices
+from ..calendar import Calendar, Wake
 from ..errors import DataError
 from ..interface import HOLD, Choice, Doubles, Ints, Observation, Spec, Step
 from ..streams import Streams
@@ -24,7 +25,6 @@ from ..tables import locate
 from .batch import BatchJobs, BatchResult, batch_jobs
 from .batch_scenario import PUBLISHED_STARTS, SwfScenario
 from .batch_view import AGENT_FEATURES, CANDIDATE_FEATURES, CRITIC_FEATURES, JobView, observe
-from .kernel import Calendar, Wake
 from .partition import Partition
 from .swf import read_swf
 

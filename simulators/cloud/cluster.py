@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 
+from ..calendar import Calendar, Wake
 from ..interface import Bools, Doubles
 from .exclusive import Exclusive, Ledger
 from .fleet import Fleet
-from .kernel import Calendar, Job, Seat, Wake
+from .kernel import Job, Seat
 from .scenario import Failures
 from .stations import FirstComeFirstServed, ProcessorSharing
 

@@ -14,9 +14,10 @@ from typing import Any, Literal
 
 import numpy as np
 
+from ..calendar import Calendar, Wake
 from ..interface import Doubles
 from ..streams import Streams
-from .kernel import Calendar, Seat, Wake
+from .kernel import Seat
 from .quantiles import LogHistogram
 from .sizes import SizeLaw
 from .stations import FirstComeFirstServed, ProcessorSharing

@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..calendar import Wake
 from ..interface import Bools, Doubles, Ints
-from .kernel import Job, Seat, Wake
+from .kernel import Job, Seat
 from .resources import Resources
 
 WHOLE = 1000

@@ -16,7 +16,8 @@ from heapq import heappop, heappush
 from math import inf
 from typing import Any
 
-from .kernel import Seat, Wake
+from ..calendar import Wake
+from .kernel import Seat
 
 
 class ProcessorSharing(Wake):
