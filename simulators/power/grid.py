@@ -111,9 +111,9 @@ class Units:
     Attributes:
         name: unique.
         bus: index.
-        kind: technology in lower case: ``coal``, ``gas-cc``, ``gas-ct``, ``oil-ct``, ``oil-st``,
-            ``nuclear``, ``hydro``, ``wind``, ``pv``, ``rtpv``, ``csp``, ``condenser``, ``thermal``
-            (unknown).
+        kind: technology in lower case: ``coal``, ``gas-cc``, ``gas-ct``, ``gas-st``, ``oil-ct``,
+            ``oil-st``, ``nuclear``, ``hydro``, ``wind``, ``pv``, ``rtpv``, ``csp``, ``condenser``,
+            ``thermal`` (unknown).
         low, high: output while on.
         curve: production cost.
         quadratic: ``[U, 3]`` c2, c1, c0 of the cost it was made from, NaN where it was piecewise.
@@ -164,6 +164,17 @@ class Storages:
     energy: Doubles
     efficiency: Doubles
     initial: Doubles
+
+
+def no_storages() -> Storages:
+    """A table of none."""
+    none = np.zeros(0)
+    return Storages((), np.zeros(0, np.int64), none, none.copy(), none.copy(), none.copy())
+
+
+def no_dc_lines() -> DcLines:
+    """A table of none."""
+    return DcLines((), np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0))
 
 
 @dataclass(frozen=True, slots=True)
@@ -266,8 +277,10 @@ def _check_values(grid: Grid) -> None:
     units, branches, storages = grid.units, grid.branches, grid.storages
     curve = units.curve
     steps = np.diff(curve.power, axis=1)
-    slope = np.where(steps > 0.0, curve.slope, -np.inf)
-    sunk = np.maximum.accumulate(slope, axis=1) - slope
+    slope = curve.slope
+    # An empty first segment has no slope of its own; it must not count as a fall or rise.
+    risen = np.maximum.accumulate(np.where(steps > 0.0, slope, -np.inf), axis=1)
+    sunk = np.where(steps > 0.0, risen, slope) - slope
     wrong = (
         ("branches", "x", branches.x, branches.x == 0.0, "a reactance other than 0"),
         ("branches", "rate", branches.rate, ~(branches.rate >= 0.0), "a limit of at least 0"),
