@@ -10,26 +10,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..models.interface import AnalyticalModel, counterfactual_values
+from ..models.interface import AnalyticalModel
 from ..policies.acting import PolicyActor
 from ..policies.interface import Controller, Effects
-from ..simulators.interface import (
-    Choice,
-    Ints,
-    Observation,
-    SequentialSimulator,
-    Simulator,
-    Spec,
-    Step,
-)
+from ..simulators.interface import Observation, SequentialSimulator, Simulator, Spec, Step
 from .files import UserError
+from .recording import Layout, Recording, recording_of
 from .tasks import Episode, Factory, Guidance, Heuristic, Result, Task, Trained
 
 ACTION_STREAM = 0xAC7
 """Second entropy word of the action-sampling stream; keeps it apart from the simulator's own."""
-
-Layout = dict[str, tuple[tuple[int, ...], np.dtype[np.generic]]]
-"""Name of an array to its shape and type."""
 
 Provide = Callable[[Layout], Mapping[str, NDArray[Any]]]
 """Gives room for the arrays of a layout; their content is overwritten."""
@@ -40,35 +30,10 @@ _EFFECTS = ("deviation", "weight", "index", "value")
 def layout(spec: Spec, *, support: int | None = None) -> Layout:
     """Shape and type of every array of an :class:`Episode` of this simulator.
 
-    With ``support``, the largest number of coordinates that one candidate moves, also those of its
+    With ``support``, the largest number of coordinates that one action moves, also those of its
     :class:`Effects`.
-
-    Raises:
-        TypeError: the simulator's actions are not choices.
     """
-    if not isinstance(spec.action, Choice):
-        raise TypeError(f"roll-outs record choice actions; {spec.domain} offers {spec.action}")
-    epochs, agents, candidates = spec.horizon, spec.agents, spec.action.candidates
-    single, double = np.dtype(np.float32), np.dtype(np.float64)
-    found: Layout = {
-        "agent": ((epochs + 1, agents, len(spec.agent_features)), single),
-        "candidates": ((epochs, agents, candidates, len(spec.candidate_features)), single),
-        "mask": ((epochs, agents, candidates), np.dtype(np.bool_)),
-        "active": ((epochs, agents), np.dtype(np.bool_)),
-        "actions": ((epochs, agents), np.dtype(np.int64)),
-        "critic": ((epochs + 1, len(spec.critic_features)), single),
-        "reward": ((epochs,), double),
-        "local_reward": ((epochs, agents), double),
-        "guidance": ((epochs, agents, candidates), single),
-    }
-    if support is not None:
-        found |= {
-            "deviation": ((epochs, spec.state_size), single),
-            "weight": ((epochs, spec.state_size), single),
-            "index": ((epochs, agents, candidates, support), np.dtype(np.int32)),
-            "value": ((epochs, agents, candidates, support), single),
-        }
-    return found
+    return recording_of(spec).layout(support)
 
 
 def allocate(wanted: Layout) -> dict[str, NDArray[Any]]:
@@ -140,8 +105,10 @@ class _Play:
         self._controller = stage.controller(task.controller)
         self._arrays: Episode | None = None
         self._rng = np.random.default_rng(np.random.SeedSequence([task.seed, ACTION_STREAM]))
+        guidance = task.guidance
+        self._recording = recording_of(stage.spec, guidance.form if guidance else "exact")
         self._guide = (
-            _Guide(stage.model(task.guidance.reference), task.guidance) if task.guidance else None
+            _Guide(stage.model(guidance.reference), guidance, self._recording) if guidance else None
         )
         self._seconds = {"simulate": 0.0, "act": 0.0, "guidance": 0.0}
         self._components: dict[str, float] = {}
@@ -152,7 +119,7 @@ class _Play:
         observation = self._stage.simulator.reset(self._task.seed)
         if self._task.record:
             support = self._guide.support(observation) if self._guide else None
-            self._arrays = assemble(self._provide(layout(self._stage.spec, support=support)))
+            self._arrays = assemble(self._provide(self._recording.layout(support)))
         self._seconds["simulate"] += perf_counter() - clock
         fresh = self._controller.information == "fresh"
         epoch, terminated = 0, False
@@ -165,7 +132,7 @@ class _Play:
                 terminated = step.terminated
                 break
         if self._arrays is not None:
-            _close(self._arrays, epoch, observation)
+            self._recording.close(self._arrays, epoch, observation)
         return Result(
             seed=self._task.seed,
             controller=self._controller.name,
@@ -206,17 +173,12 @@ class _Play:
         self._seconds["simulate"] += perf_counter() - start
         return step
 
-    def _record(self, arrays: Episode, epoch: int, observation: Observation, actions: Ints) -> None:
-        arrays.agent[epoch] = observation.agent
-        arrays.candidates[epoch] = observation.candidates
-        arrays.mask[epoch] = observation.mask
-        arrays.active[epoch] = observation.active
-        arrays.critic[epoch] = observation.critic
-        arrays.actions[epoch] = actions
+    def _record(
+        self, arrays: Episode, epoch: int, observation: Observation, actions: NDArray[Any]
+    ) -> None:
+        self._recording.write(arrays, epoch, observation, actions)
         if self._guide:
             self._guide.record(arrays, epoch, observation, actions)
-        else:
-            arrays.guidance[epoch] = 0.0
 
     def _account(self, epoch: int, step: Step) -> None:
         self._total += step.reward
@@ -230,55 +192,35 @@ class _Play:
 class _Guide:
     """Guidance along an episode, and how far the state was from the reference."""
 
-    def __init__(self, model: AnalyticalModel, guidance: Guidance):
-        self._model, self._guidance = model, guidance
+    def __init__(self, model: AnalyticalModel, guidance: Guidance, recording: Recording):
+        self._model, self._guidance, self._recording = model, guidance, recording
         self._sum, self._count = 0.0, 0
 
     def support(self, observation: Observation) -> int | None:
-        """Room for recorded effects: coordinates per candidate; ``None`` if they are not wanted."""
+        """Room for recorded effects: coordinates per action; ``None`` if they are not wanted."""
         if not self._guidance.effects:
             return None
-        return self._model.influence(observation).value.shape[2]
+        return self._model.influence(observation).index.shape[2]
 
-    def record(self, arrays: Episode, epoch: int, observation: Observation, actions: Ints) -> None:
+    def record(
+        self, arrays: Episode, epoch: int, observation: Observation, actions: NDArray[Any]
+    ) -> None:
         reference = self._model.reference(observation.exogenous)
         influence = self._model.influence(observation)
         deviation = observation.state - reference.x_ref
         self._sum += 0.5 * float(reference.weight @ (deviation * deviation))
         self._count += 1
-        arrays.guidance[epoch] = counterfactual_values(
-            observation, reference, influence, actions, form=self._guidance.form
-        )
-        if arrays.effects is not None:
-            present = (influence.index >= 0) & observation.mask[:, :, None]
-            arrays.effects.deviation[epoch] = deviation
-            arrays.effects.weight[epoch] = reference.weight
-            arrays.effects.index[epoch] = np.where(present, influence.index, -1)
-            arrays.effects.value[epoch] = np.where(present, influence.value, 0.0)
+        self._recording.guide(arrays, epoch, observation, actions, (reference, influence))
 
     def distance(self) -> float:
         return self._sum / self._count if self._count else float("nan")
-
-
-def _close(arrays: Episode, epochs: int, last: Observation) -> None:
-    """Write the bootstrap observation; pad an early end with its absorbing state."""
-    arrays.agent[epochs:] = last.agent
-    arrays.critic[epochs:] = last.critic
-    for name in ("candidates", "active", "actions", "reward", "local_reward", "guidance"):
-        getattr(arrays, name)[epochs:] = 0
-    arrays.mask[epochs:] = False
-    arrays.mask[epochs:, :, 0] = True
-    if arrays.effects is not None:
-        arrays.effects.deviation[epochs:] = 0.0
-        arrays.effects.weight[epochs:] = 0.0
-        arrays.effects.index[epochs:] = -1
-        arrays.effects.value[epochs:] = 0.0
 
 
 def named(episode: Episode) -> dict[str, NDArray[Any]]:
     """The arrays of an episode by name, as in :func:`layout`; the inverse of :func:`assemble`."""
     plain = {field.name: getattr(episode, field.name) for field in fields(Episode)}
     del plain["effects"]
+    plain = {name: array for name, array in plain.items() if array is not None}
     if episode.effects is not None:
         plain |= {name: getattr(episode.effects, name) for name in _EFFECTS}
     return plain

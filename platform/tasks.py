@@ -21,7 +21,7 @@ Form = Literal["exact", "linear"]
 
 @dataclass(frozen=True, slots=True)
 class Trained:
-    """A trained policy to act with; ``stochastic`` samples, otherwise the best candidate."""
+    """A trained policy to act with; ``stochastic`` samples, otherwise the best action."""
 
     arrays: PolicyArrays
     name: str = "policy"
@@ -39,7 +39,7 @@ class Heuristic:
 class Guidance:
     """Ask for counterfactual values: which reference state, and which form of the value.
 
-    ``effects`` also records how every candidate would have moved the state (joint guidance).
+    ``effects`` also records how every action would have moved the state (joint guidance).
     """
 
     reference: str
@@ -71,17 +71,22 @@ class Episode:
 
     An episode that terminated early is padded with its absorbing end: the last observation
     repeated, nobody active, no reward. Its value there is zero, which is what a critic learns.
+
+    ``low`` and ``high`` ``[T, A, D]`` are the boxes of set-points (``None`` for choices): learners
+    do without, whoever acts again on a recorded observation does not.
     """
 
     agent: NDArray[np.float32]
     candidates: NDArray[np.float32]
     mask: NDArray[np.bool_]
     active: NDArray[np.bool_]
-    actions: NDArray[np.int64]
+    actions: NDArray[Any]
     critic: NDArray[np.float32]
     reward: NDArray[np.float64]
     local_reward: NDArray[np.float64]
     guidance: NDArray[np.float32]
+    low: NDArray[np.float32] | None = None
+    high: NDArray[np.float32] | None = None
     effects: Effects | None = None
 
 
