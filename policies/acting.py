@@ -26,12 +26,26 @@ from ..simulators.interface import (
     Observation,
     Spec,
 )
+from .box_acting import SetPointActor
 from .columns import NOBODY, NORMALISER, SCRATCH, Scales, means
 from .interface import Information, PolicyArrays
+from .layout import check, hidden_shapes, require
 from .normaliser import normalise
 
 _COLUMNS = 4096
 """Candidates that are scored at once, so that intermediate results stay in the caches."""
+
+
+def actor(
+    spec: Spec, arrays: PolicyArrays, *, name: str, stochastic: bool = True
+) -> PolicyActor | SetPointActor:
+    """The controller for a stored policy of this scenario, whatever its kind of actions.
+
+    Raises:
+        ValueError: weights that do not fit the spec, naming the tensor and both shapes.
+    """
+    kind = PolicyActor if isinstance(spec.action, Choice) else SetPointActor
+    return kind(spec, arrays, name=name, stochastic=stochastic)
 
 
 class PolicyActor:
@@ -284,39 +298,24 @@ def choose(scores: Floats, observation: Observation, rng: np.random.Generator | 
 
 def _check(spec: Spec, arrays: PolicyArrays) -> int:
     """Number of hidden layers, after comparing every tensor's shape with the spec."""
-    tensors = arrays.tensors
-    missing = [n for n in ("agent.weight", "score.weight", *NORMALISER) if n not in tensors]
-    if missing:
-        raise ValueError(f"policy lacks the tensors {', '.join(missing)}")
-    groups, own, width = tensors["agent.weight"].shape
+    require(arrays, ("agent.weight", "score.weight", *NORMALISER))
+    groups, own, width = arrays.tensors["agent.weight"].shape
     agent, candidate = len(spec.agent_features), len(spec.candidate_features)
     if own not in (agent, agent + candidate):
         raise ValueError(
             f"agent.weight reads {own} features; scenario {spec.scenario!r} has {agent} agent "
             f"features ({agent + candidate} with candidate context)"
         )
-    expected: dict[str, tuple[int, ...]] = {
+    hidden, last, layers = hidden_shapes(arrays, groups, width)
+    expected = {
         "agent.bias": (groups, width),
         "candidate.weight": (groups, candidate, width),
         "normaliser.agent.shift": (groups, agent),
         "normaliser.agent.scale": (groups, agent),
         "normaliser.candidate.shift": (groups, candidate),
         "normaliser.candidate.scale": (groups, candidate),
+        **hidden,
+        "score.weight": (groups, last, 1),
     }
-    layers = 1
-    while f"hidden.{layers}.weight" in tensors:
-        out = tensors[f"hidden.{layers}.weight"].shape[-1]
-        expected[f"hidden.{layers}.weight"] = (groups, width, out)
-        expected[f"hidden.{layers}.bias"] = (groups, out)
-        width = out
-        layers += 1
-    expected["score.weight"] = (groups, width, 1)
-    for key, shape in expected.items():
-        if key not in tensors or tensors[key].shape != shape:
-            found = tensors[key].shape if key in tensors else "nothing"
-            raise ValueError(f"policy tensor {key}: expected shape {shape}, found {found}")
-    if arrays.member.shape != (spec.agents,):
-        raise ValueError(f"policy is for {arrays.member.shape[0]} agents, not {spec.agents}")
-    if arrays.member.min() < 0 or arrays.member.max() >= groups:
-        raise ValueError(f"parameter groups run to {arrays.member.max()}, weights have {groups}")
+    check(spec, arrays, expected, groups)
     return layers

@@ -10,6 +10,9 @@ from numpy.typing import NDArray
 
 from ..simulators.interface import Bools, Floats, Ints, Observation
 
+Actions = Ints | Floats
+"""What agents do: candidates ``[..., A]`` int64, or set-points ``[..., A, D]`` float32."""
+
 Information = Literal["same", "fresh"]
 
 
@@ -28,20 +31,30 @@ class Controller(Protocol):
     @property
     def information(self) -> Information: ...
 
-    def act(self, observation: Observation, rng: np.random.Generator) -> Ints:
-        """One legal action per agent, ``[A]`` int64; hold for inactive agents."""
+    def act(self, observation: Observation, rng: np.random.Generator) -> Actions:
+        """One legal action per agent; what it is for inactive agents moves nothing.
+
+        Choices: ``[A]`` int64, hold for inactive agents. Boxes: set-points ``[A, D]`` float32
+        within ``observation.low`` and ``high``, the lower end for inactive agents.
+        """
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Effects:
-    """How every candidate would have moved the system state; recorded for the joint guidance.
+    """How every action would have moved the system state; recorded for the joint guidance.
+
+    For boxes K is D: the state after a joint decision, less its reference, is ``deviation + sum
+    value * v`` over the shares ``v`` of all boxes. A box without choice moves nothing here; where
+    it puts the state is in ``deviation``.
 
     Attributes:
-        deviation: ``[E, T, X]`` float32, state just before the joint decision minus reference.
+        deviation: ``[E, T, X]`` float32, state just before the joint decision minus reference
+            (boxes: with everybody at the lower end).
         weight: ``[E, T, X]`` float32, diagonal of W (a broadcast view where it is constant).
-        index: ``[E, T, A, K, M]`` int32 coordinates of x, -1 = padding.
-        value: ``[E, T, A, K, M]`` float32 change of that coordinate; zero where padded or masked.
+        index: ``[E, T, A, K, M]`` int32 coordinates of x, -1 = padding; none twice in one row.
+        value: ``[E, T, A, K, M]`` float32 change of that coordinate (boxes: over the whole box);
+            zero where padded or masked.
     """
 
     deviation: Floats
@@ -54,17 +67,22 @@ class Effects:
 class Rollout:
     """Episodes of experience as arrays; E episodes of T epochs, A agents, K candidates.
 
+    Boxes of D dimensions: an action is the *share* of its box, 0 at the lower and 1 at the upper
+    end (``box_acting.shares``). Whether a dimension is *free* (the agent is active and the box has
+    a width) takes the place of the mask.
+
     Attributes:
         agent: ``[E, T + 1, A, F]`` float32; the last epoch is the bootstrap observation.
-        candidates: ``[E, T, A, K, C]`` float32.
-        mask: ``[E, T, A, K]`` bool.
+        candidates: ``[E, T, A, K, C]`` float32; boxes ``[E, T, A, 0, 0]``.
+        mask: ``[E, T, A, K]`` bool; boxes ``[E, T, A, D]``, the free dimensions.
         active: ``[E, T, A]`` bool.
-        actions: ``[E, T, A]`` int64.
+        actions: ``[E, T, A]`` int64; boxes ``[E, T, A, D]`` float32 shares, 0.5 where not free.
         critic: ``[E, T + 1, S]`` float32.
         reward: ``[E, T]`` float64, shared.
         local_reward: ``[E, T, A]`` float64, mean over agents equals ``reward``.
         guidance: ``[E, T, A, K]`` float32 counterfactual values q of every own action (zeros when
-            guidance is off).
+            guidance is off); boxes ``[E, T, A, 2 D]``, the coefficients s (``:D``) and h (``D:``)
+            of ``q(v) = -(s v + h v^2 / 2)``, see ``models.interface.set_point_values``.
         terminated: ``[E]`` bool; where false the episode was cut and its value is bootstrapped.
         seeds: ``[E]`` int64 seeds of the episodes.
         effects: recorded when the guidance estimator is ``joint``, else ``None``.
@@ -74,7 +92,7 @@ class Rollout:
     candidates: Floats
     mask: Bools
     active: Bools
-    actions: Ints
+    actions: Actions
     critic: Floats
     reward: NDArray[np.float64]
     local_reward: NDArray[np.float64]
@@ -82,6 +100,11 @@ class Rollout:
     terminated: Bools
     seeds: Ints
     effects: Effects | None = None
+
+    @property
+    def boxes(self) -> bool:
+        """Whether actions are shares of boxes, not candidates."""
+        return self.actions.ndim == 4
 
     @property
     def decisions_per_agent(self) -> int:

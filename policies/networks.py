@@ -1,9 +1,10 @@
 """Networks as stacked parameters: one batched matrix product serves all parameter groups.
 
-Every weight is ``[G, in, out]`` and every bias ``[G, out]``, float32. The policy is a *candidate
-scorer*: ``score(agent features, candidate features, context)`` gives one logit per candidate. The
-first layer is split into an agent part and a candidate part, so that the agent part is computed
-once per decision instead of once per candidate.
+Every weight is ``[G, in, out]`` and every bias ``[G, out]``, float32. A policy on choices is a
+*candidate scorer*: ``score(agent features, candidate features, context)`` gives one logit per
+candidate. The first layer is split into an agent part and a candidate part, so that the agent part
+is computed once per decision instead of once per candidate. A policy on boxes reads the agent's
+features alone.
 """
 
 from __future__ import annotations
@@ -93,6 +94,48 @@ def scores(parameters: Parameters, agent: Tensor, candidates: Tensor, mask: Tens
     """Logits ``[G, B, K]`` of the candidate scorer; arguments as :func:`scorer_features`."""
     hidden = scorer_features(parameters, agent, candidates, mask)
     return thin(hidden, parameters["score.weight"]).view(mask.shape)
+
+
+def box_weights(
+    rng: np.random.Generator,
+    *,
+    groups: int,
+    agent_features: int,
+    dimensions: int,
+    hidden: tuple[int, ...],
+    output_scale: float,
+    concentration: float,
+) -> dict[str, Floats]:
+    """Initial weights of a policy on boxes: two outputs per dimension, all a first, then all b.
+
+    The biases make every Beta distribution start near ``a = b = concentration`` (above 1).
+    """
+    weights = {
+        "agent.weight": stacked_weights(rng, groups, agent_features, hidden[0], 1.0),
+        "agent.bias": np.zeros((groups, hidden[0]), np.float32),
+    }
+    for layer in range(1, len(hidden)):
+        weights[f"hidden.{layer}.weight"] = stacked_weights(
+            rng, groups, hidden[layer - 1], hidden[layer], 1.0
+        )
+        weights[f"hidden.{layer}.bias"] = np.zeros((groups, hidden[layer]), np.float32)
+    weights["box.weight"] = stacked_weights(rng, groups, hidden[-1], 2 * dimensions, output_scale)
+    start = np.log(np.expm1(concentration - 1.0))  # inverse of 1 + softplus
+    weights["box.bias"] = np.full((groups, 2 * dimensions), start, np.float32)
+    return weights
+
+
+def box_features(parameters: Parameters, agent: Tensor) -> Tensor:
+    """Last hidden layer of a policy on boxes: normalised ``[G, B, F]`` to ``[G, B, H]``."""
+    bias = parameters["agent.bias"].unsqueeze(1)
+    first = tanh(torch.baddbmm(bias, agent, parameters["agent.weight"]))
+    return hidden_layers(parameters, first)
+
+
+def box_outputs(parameters: Parameters, agent: Tensor) -> Tensor:
+    """Outputs ``[G, B, 2 D]`` of a policy on boxes, for ``BoxBeta.from_network``."""
+    outputs = thin(box_features(parameters, agent), parameters["box.weight"])
+    return outputs + parameters["box.bias"].unsqueeze(1)
 
 
 class _Tanh(torch.autograd.Function):
