@@ -13,6 +13,9 @@ import numpy as np
 from ..interface import Bools, Doubles
 from .grid import Curves
 
+ROUNDING = 1e-9
+"""A unit this many MW below the end of a segment stands at its end."""
+
 
 class CostTable:
     """Costs of U units by their curves.
@@ -29,7 +32,7 @@ class CostTable:
         for column in range(1, narrow.shape[1]):
             empty = narrow[:, column]
             self.fixed[empty, column] = self.fixed[empty, column - 1]
-        self._breaks = np.ascontiguousarray(curves.power[:, 1:-1])
+        self._breaks = curves.power[:, 1:-1] - ROUNDING
         self._rows = np.arange(curves.power.shape[0])
         # Segments as rows: adding and comparing long rows is what numpy does fast.
         self._slopes = np.ascontiguousarray(self.slope.T)
