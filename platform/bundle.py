@@ -17,7 +17,7 @@ import hashlib
 import json
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -27,12 +27,14 @@ from safetensors import SafetensorError
 from safetensors.numpy import load as load_tensors
 from safetensors.numpy import save as save_tensors
 
-from ..policies.acting import PolicyActor
+from ..policies.acting import PolicyActor, actor
+from ..policies.box_acting import SetPointActor
 from ..policies.interface import PolicyArrays
-from ..simulators.interface import Choice, Feature, Spec
+from ..simulators.interface import Choice, Spec
 from .files import UserError, make_folder, write_atomic
 from .golden import check_golden, make_golden
 from .observed import Recording, check_observed, observed_of
+from .spec_json import spec_from_json, spec_to_json
 from .tasks import DomainFactory, Episode, Trained
 
 FORMAT = 2
@@ -44,7 +46,6 @@ MANIFEST, WEIGHTS, GOLDEN, ONNX = (
     "model.onnx",
 )
 _MEMBER = "member"
-_OBSERVED = ("agent_features", "candidate_features", "critic_features")
 
 
 Flaw = Literal["digest", "schema", "parity"]
@@ -100,9 +101,9 @@ class Bundle:
         """Whether the policy is to be sampled (as evaluated in training)."""
         return bool(self.manifest["action"]["stochastic"])
 
-    def actor(self) -> PolicyActor:
+    def actor(self) -> PolicyActor | SetPointActor:
         """The policy as a controller."""
-        return PolicyActor(self.spec, self.arrays, name=self.name, stochastic=self.stochastic)
+        return actor(self.spec, self.arrays, name=self.name, stochastic=self.stochastic)
 
     def trained(self) -> Trained:
         """The policy as executors take it."""
@@ -124,7 +125,7 @@ class Contents:
         arrays: the policy.
         settings: the scenario's values (JSON-able).
         provenance: how it was trained (JSON-able).
-        stochastic: sample the policy (else take its best score).
+        stochastic: sample the policy (else take its best score, or its mode).
     """
 
     name: str
@@ -158,18 +159,17 @@ def save_bundle(
 
     spec, arrays = contents.spec, contents.arrays
     _refuse_non_finite(arrays, "the policy to save")
-    actor = PolicyActor(spec, arrays, name=contents.name, stochastic=contents.stochastic)
+    deciding = actor(spec, arrays, name=contents.name, stochastic=contents.stochastic)
     weights = {**arrays.tensors, _MEMBER: np.asarray(arrays.member, np.int64)}
     files = {
         WEIGHTS: save_tensors({key: np.ascontiguousarray(value) for key, value in weights.items()}),
-        GOLDEN: save_tensors(make_golden(actor, episode, epochs=epochs)),
+        GOLDEN: save_tensors(make_golden(deciding, episode, epochs=epochs)),
         ONNX: policy_graph(spec, arrays),
     }
     try:
         observed = observed_of([(episode, epochs), *others])
     except ValueError as error:
         raise BundleError(f"the episode to save: {error}") from error
-    noise = " + Gumbel noise" if contents.stochastic else ""
     manifest: dict[str, Any] = {
         "format": FORMAT,
         "name": contents.name,
@@ -177,12 +177,7 @@ def save_bundle(
         "scenario": {"name": spec.scenario, "settings": dict(contents.settings)},
         "spec": spec_to_json(spec),
         "normaliser": "inside the policy: tensors normaliser.*, applied to raw features",
-        "action": {
-            "kind": "choice",
-            "meaning": "index of the chosen candidate; 0 is hold",
-            "stochastic": contents.stochastic,
-            "rule": f"argmax over legal candidates of score{noise}",
-        },
+        "action": _action(spec, stochastic=contents.stochastic),
         "parameters": int(sum(array.size for array in arrays.tensors.values())),
         "observed": observed,
         "provenance": dict(contents.provenance),
@@ -191,6 +186,25 @@ def save_bundle(
     manifest["digest"] = _seal(manifest)
     text = json.dumps(manifest, indent=1, allow_nan=False) + "\n"
     return _put_in_place(folder, {**files, MANIFEST: text.encode()})
+
+
+def _action(spec: Spec, *, stochastic: bool) -> dict[str, Any]:
+    """How an action follows from the policy's outputs, in words."""
+    if isinstance(spec.action, Choice):
+        noise = " + Gumbel noise" if stochastic else ""
+        return {
+            "kind": "choice",
+            "meaning": "index of the chosen candidate; 0 is hold",
+            "stochastic": stochastic,
+            "rule": f"argmax over legal candidates of score{noise}",
+        }
+    share = "drawn from Beta(a, b)" if stochastic else "(a - 1) / (a + b - 2)"
+    return {
+        "kind": "box",
+        "meaning": "set-points in the unit of their box",
+        "stochastic": stochastic,
+        "rule": f"low + (high - low) * share, share {share}",
+    }
 
 
 def load_bundle(folder: Path | str) -> Bundle:
@@ -211,6 +225,9 @@ def load_bundle(folder: Path | str) -> Bundle:
         wrong = check_observed(manifest["observed"], spec)
         if not isinstance(manifest["action"]["stochastic"], bool) or not manifest["name"]:
             wrong = "action.stochastic must be true or false, and name must not be empty"
+        kind = "choice" if isinstance(spec.action, Choice) else "box"
+        if manifest["action"]["kind"] != kind:
+            wrong = f"action.kind is {manifest['action']['kind']!r}, the spec is of kind {kind!r}"
         if member.dtype.kind not in "iu":
             wrong = f"{_MEMBER} must hold whole numbers, not {member.dtype}"
     except (SafetensorError, KeyError, TypeError, ValueError) as error:
@@ -220,66 +237,16 @@ def load_bundle(folder: Path | str) -> Bundle:
     bundle = Bundle(path, manifest, spec, PolicyArrays(weights, member), golden)
     _refuse_non_finite(bundle.arrays, str(path / WEIGHTS))
     try:
-        actor = bundle.actor()
+        deciding = bundle.actor()
     except ValueError as error:
         raise BundleError(f"{path / WEIGHTS}: {error}") from error
-    differences = check_golden(actor, golden, spec)
+    differences = check_golden(deciding, golden, spec)
     if differences:
         raise BundleError(
             f"{path} does not decide as it did when it was saved: {'; '.join(differences)}",
             "parity",
         )
     return bundle
-
-
-def spec_to_json(spec: Spec) -> dict[str, Any]:
-    """The spec without domain and scenario, as JSON-able values; no bound is written as null."""
-    if not isinstance(spec.action, Choice):
-        raise BundleError(f"bundles hold choice policies; {spec.scenario!r} offers {spec.action}")
-    features = {
-        kind: [
-            {**asdict(feature), "low": _bound(feature.low), "high": _bound(feature.high)}
-            for feature in getattr(spec, kind)
-        ]
-        for kind in _OBSERVED
-    }
-    return {
-        "agents": spec.agents,
-        "groups": list(spec.groups),
-        "group_of": [int(group) for group in spec.group_of],
-        **features,
-        "state_size": spec.state_size,
-        "candidates": spec.action.candidates,
-        "horizon": spec.horizon,
-        "dt": spec.dt,
-    }
-
-
-def spec_from_json(domain: str, scenario: str, values: Mapping[str, Any]) -> Spec:
-    """The inverse of :func:`spec_to_json`."""
-    features = {kind: tuple(map(_feature, values[kind])) for kind in _OBSERVED}
-    return Spec(
-        domain=domain,
-        scenario=scenario,
-        agents=values["agents"],
-        groups=tuple(values["groups"]),
-        group_of=np.array(values["group_of"], np.int64),
-        **features,
-        state_size=values["state_size"],
-        action=Choice(values["candidates"]),
-        horizon=values["horizon"],
-        dt=values["dt"],
-    )
-
-
-def _feature(values: Mapping[str, Any]) -> Feature:
-    low = float("-inf") if values["low"] is None else float(values["low"])
-    high = float("inf") if values["high"] is None else float(values["high"])
-    return Feature(values["name"], values["unit"], low, high, values["transform"])
-
-
-def _bound(value: float) -> float | None:
-    return value if np.isfinite(value) else None
 
 
 def _read_manifest(path: Path) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
-from ..policies.acting import PolicyActor
+from ..policies.acting import actor
 from .bundle import MANIFEST, Bundle, load_bundle
 from .evaluation import Entrant, EvaluationTable, Standing, evaluate
 from .executors import InlineExecutor, ProcessExecutor
@@ -70,7 +70,7 @@ class Arena:
         found: list[Entrant] = []
         for bundle in bundles:
             try:
-                PolicyActor(spec, bundle.arrays, name=bundle.name, stochastic=bundle.stochastic)
+                actor(spec, bundle.arrays, name=bundle.name, stochastic=bundle.stochastic)
             except ValueError as error:
                 raise UserError(f"{bundle.folder} does not fit {self.title}: {error}") from error
             found.append(Entrant.policy(bundle.trained()))

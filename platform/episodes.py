@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..models.interface import AnalyticalModel
-from ..policies.acting import PolicyActor
+from ..policies.acting import actor
 from ..policies.interface import Controller, Effects
 from ..simulators.interface import Observation, SequentialSimulator, Simulator, Spec, Step
 from .files import UserError
@@ -77,10 +77,10 @@ class Stage:
         """
         if isinstance(wanted, Trained):
             if self._actor is None or self._actor[0] is not wanted:
-                actor = PolicyActor(
+                built = actor(
                     self.spec, wanted.arrays, name=wanted.name, stochastic=wanted.stochastic
                 )
-                self._actor = (wanted, actor)
+                self._actor = (wanted, built)
             return self._actor[1]
         if isinstance(wanted, Heuristic):
             offered = {rule.name: rule for rule in self._factory.heuristics()}

@@ -290,7 +290,9 @@ class Job:
             if result.episode is None:
                 raise RuntimeError("a recorded episode came back without its arrays")
             found.append((result.episode, max(1, result.epochs)))
-            size += result.episode.agent.nbytes + result.episode.candidates.nbytes
+            seen = (result.episode.agent, result.episode.candidates)
+            boxes = (result.episode.low, result.episode.high)
+            size += sum(array.nbytes for array in (*seen, *boxes) if array is not None)
             if size * (len(found) + 1) > _MEMORY * len(found):
                 break
         return found

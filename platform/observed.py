@@ -9,7 +9,7 @@ A bundle's manifest keeps them as ``observed``::
 in raw units. ``agent`` is about every agent at every epoch of the recorded episodes, ``candidate``
 about the legal candidates other than hold of the active agents. The 11 inner edges cut each column
 into 12 bins of about equal counts (fewer distinct ones where a value is frequent). A part about
-which the episodes say nothing (no agent ever had a choice) has empty lists.
+which the episodes say nothing (no agent ever had a choice, or all set boxes) has empty lists.
 
 Epochs are no independent samples: load, and all that follows it, comes in waves, so that a stretch
 of an episode never looks like all of them. ``usual`` is the highest population stability index that
@@ -67,11 +67,17 @@ def observed_of(episodes: Sequence[Recording]) -> dict[str, Any]:
     for episode, epochs in episodes:
         own = episode.agent[:epochs]
         agent.append(_seen("agent", list(own), length, keep))
-        offered = episode.mask[:epochs] & episode.active[:epochs, :, None]
-        offered[:, :, HOLD] = False
-        options = [episode.candidates[at][offered[at]] for at in range(epochs)]
-        candidate.append(_seen("candidate", options, length, keep))
+        candidate.append(_seen("candidate", _options(episode, epochs), length, keep))
     return {"agent": _part(agent), "candidate": _part(candidate), "stretch": length}
+
+
+def _options(episode: Episode, epochs: int) -> list[Floats]:
+    """Rows of the candidates on offer, by epoch; none where agents set boxes."""
+    if episode.low is not None:
+        return [np.zeros((0, 0), np.float32)] * epochs
+    offered = episode.mask[:epochs] & episode.active[:epochs, :, None]
+    offered[:, :, HOLD] = False
+    return [episode.candidates[at][offered[at]] for at in range(epochs)]
 
 
 def check_observed(observed: object, spec: Spec) -> str:

@@ -1,9 +1,16 @@
 """A trained policy as an ONNX graph: for servers that run neither Python nor our code.
 
-Inputs ``agent`` ``[A, F]`` float32, ``candidates`` ``[A, K, C]`` float32, ``mask`` ``[A, K]`` bool
-and, where agents do not all share their weights, ``member`` ``[A]`` int64 (an agent's parameter
-group). Outputs ``scores`` and ``probabilities`` ``[A, K]`` float32; masked candidates have score
-minus infinity. A and K are free, features are raw: the graph contains the normaliser.
+Choices: inputs ``agent`` ``[A, F]`` float32, ``candidates`` ``[A, K, C]`` float32, ``mask``
+``[A, K]`` bool; outputs ``scores`` and ``probabilities`` ``[A, K]`` float32; masked candidates have
+score minus infinity.
+
+Set-points: inputs ``agent`` ``[A, F]``, ``low`` and ``high`` ``[A, D]`` float32; outputs the shapes
+``a`` and ``b`` of each Beta distribution and its most likely ``set_point``, all ``[A, D]`` float32.
+Who samples draws a share of the box from Beta(a, b). Whether an agent is active is the caller's to
+know; one that is not stays at ``low``.
+
+Where agents do not all share their weights, ``member`` ``[A]`` int64 is an input, too (an agent's
+parameter group). A and K are free, features are raw: the graph contains the normaliser.
 """
 
 from __future__ import annotations
@@ -17,13 +24,21 @@ from onnx import TensorProto, helper, numpy_helper
 
 from ..policies.interface import PolicyArrays
 from ..policies.normaliser import LIMIT
-from ..simulators.interface import Feature, Spec
+from ..simulators.interface import Box, Choice, Feature, Spec
 
 OPSET = 17
+_REAL, _FLAG = TensorProto.FLOAT, TensorProto.BOOL
 
 
 def policy_graph(spec: Spec, arrays: PolicyArrays) -> bytes:
-    """The serialised model of a candidate scorer (the same operations as ``PolicyActor``)."""
+    """The serialised model of a policy for this spec's kind of action."""
+    if isinstance(spec.action, Choice):
+        return _choice_graph(spec, arrays)
+    return _set_point_graph(spec, arrays, spec.action)
+
+
+def _choice_graph(spec: Spec, arrays: PolicyArrays) -> bytes:
+    """A candidate scorer: the same operations as ``PolicyActor``."""
     graph = _Graph(arrays)
     agent = graph.normalise("agent", spec.agent_features, "agent")
     each = graph.normalise("candidates", spec.candidate_features, "candidate")
@@ -32,18 +47,47 @@ def policy_graph(spec: Spec, arrays: PolicyArrays) -> bytes:
         own = graph.op("Concat", own, graph.mean_of_legal(each), axis=2)
     first = graph.dense(own, "agent.weight", "agent.bias")
     hidden = graph.op("MatMul", each, graph.weight("candidate.weight"))
-    hidden = graph.op("Tanh", graph.op("Add", hidden, first))
-    layer = 1
-    while f"hidden.{layer}.weight" in arrays.tensors:
-        linear = graph.dense(hidden, f"hidden.{layer}.weight", f"hidden.{layer}.bias")
-        hidden = graph.op("Tanh", linear)
-        layer += 1
+    hidden = graph.hidden(graph.op("Tanh", graph.op("Add", hidden, first)))
     score = graph.op("MatMul", hidden, graph.weight("score.weight"))
     score = graph.op("Squeeze", score, graph.axes(2))
     never = graph.constant(np.array(-np.inf, np.float32))
     graph.op("Where", "mask", score, never, name="scores")
     graph.op("Softmax", "scores", axis=1, name="probabilities")
-    return graph.serialise(spec)
+    inputs = [
+        _port("agent", _REAL, ["A", len(spec.agent_features)]),
+        _port("candidates", _REAL, ["A", "K", len(spec.candidate_features)]),
+        _port("mask", _FLAG, ["A", "K"]),
+    ]
+    outputs = [_port(name, _REAL, ["A", "K"]) for name in ("scores", "probabilities")]
+    return graph.serialise(spec, inputs, outputs)
+
+
+def _set_point_graph(spec: Spec, arrays: PolicyArrays, action: Box) -> bytes:
+    """Shapes and most likely set-points: the same operations as ``SetPointActor``."""
+    graph = _Graph(arrays)
+    agent = graph.normalise("agent", spec.agent_features, "agent")
+    own = graph.op("Unsqueeze", agent, graph.axes(1))
+    first = graph.op("Tanh", graph.dense(own, "agent.weight", "agent.bias"))
+    outputs = graph.dense(graph.hidden(first), "box.weight", "box.bias")
+    one, none = (graph.constant(np.array(value, np.float32)) for value in (1.0, 0.0))
+    both = graph.op("Add", graph.op("Softplus", graph.op("Squeeze", outputs, graph.axes(1))), one)
+    ends = [0, action.dimensions, 2 * action.dimensions]
+    for name, start, end in zip("ab", ends, ends[1:], strict=False):
+        graph.op("Slice", both, graph.axes(start), graph.axes(end), graph.axes(1), name=name)
+    over, under = (graph.op("Sub", name, one) for name in "ab")
+    total = graph.op("Add", over, under)
+    some = graph.op("Greater", total, none)
+    share = graph.op("Div", over, graph.op("Where", some, total, one))
+    share = graph.op("Where", some, share, graph.constant(np.array(0.5, np.float32)))
+    point = graph.op("Add", "low", graph.op("Mul", graph.op("Sub", "high", "low"), share))
+    # Rounding may leave the box by a bit.
+    graph.op("Min", graph.op("Max", point, "low"), "high", name="set_point")
+    wide = ["A", action.dimensions]
+    inputs = [_port("agent", _REAL, ["A", len(spec.agent_features)])]
+    inputs += [_port(name, _REAL, wide) for name in ("low", "high")]
+    return graph.serialise(
+        spec, inputs, [_port(name, _REAL, wide) for name in ("a", "b", "set_point")]
+    )
 
 
 class _Graph:
@@ -51,7 +95,7 @@ class _Graph:
 
     def __init__(self, arrays: PolicyArrays):
         self._tensors = arrays.tensors
-        self._shared = arrays.tensors["score.weight"].shape[0] == 1
+        self._shared = arrays.tensors["agent.weight"].shape[0] == 1
         self._nodes: list[onnx.NodeProto] = []
         self._constants: list[onnx.TensorProto] = []
 
@@ -85,6 +129,15 @@ class _Graph:
     def dense(self, value: str, weight: str, bias: str) -> str:
         return self.op("Add", self.op("MatMul", value, self.weight(weight)), self.row(bias))
 
+    def hidden(self, below: str) -> str:
+        """The layers between the first and the last."""
+        layer = 1
+        while f"hidden.{layer}.weight" in self._tensors:
+            linear = self.dense(below, f"hidden.{layer}.weight", f"hidden.{layer}.bias")
+            below = self.op("Tanh", linear)
+            layer += 1
+        return below
+
     def normalise(self, value: str, features: Sequence[Feature], kind: str) -> str:
         """Transform, shift, scale and clip, as ``policies.normaliser.normalise``."""
         logarithmic = np.array([feature.transform == "log1p" for feature in features])
@@ -112,16 +165,14 @@ class _Graph:
         count = self.op("ReduceSum", legal, self.axes(2))
         return self.op("Div", total, count)
 
-    def serialise(self, spec: Spec) -> bytes:
-        real, flag, whole = TensorProto.FLOAT, TensorProto.BOOL, TensorProto.INT64
-        inputs = [
-            _port("agent", real, ["A", len(spec.agent_features)]),
-            _port("candidates", real, ["A", "K", len(spec.candidate_features)]),
-            _port("mask", flag, ["A", "K"]),
-        ]
+    def serialise(
+        self,
+        spec: Spec,
+        inputs: list[onnx.ValueInfoProto],
+        outputs: list[onnx.ValueInfoProto],
+    ) -> bytes:
         if not self._shared:
-            inputs.append(_port("member", whole, ["A"]))
-        outputs = [_port(name, real, ["A", "K"]) for name in ("scores", "probabilities")]
+            inputs = [*inputs, _port("member", TensorProto.INT64, ["A"])]
         graph = helper.make_graph(
             self._nodes, f"{spec.domain}-{spec.scenario}", inputs, outputs, self._constants
         )

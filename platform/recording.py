@@ -20,7 +20,8 @@ from ..models.interface import (
     counterfactual_values,
     set_point_values,
 )
-from ..simulators.interface import Bools, Box, Choice, Doubles, Observation, Spec
+from ..policies.box_acting import free, shares
+from ..simulators.interface import Box, Choice, Doubles, Observation, Spec
 from .files import UserError
 from .tasks import Episode, Form
 
@@ -154,8 +155,8 @@ class SetPointRecording:
         _see(arrays, epoch, seen)
         low, high = _box(arrays)
         low[epoch], high[epoch] = seen.low, seen.high
-        arrays.mask[epoch] = free_of(seen)
-        arrays.actions[epoch] = shares_of(seen, actions)
+        arrays.mask[epoch] = free(seen)
+        arrays.actions[epoch] = shares(seen, actions)
         arrays.guidance[epoch] = 0.0
 
     def guide(
@@ -185,19 +186,6 @@ class SetPointRecording:
             bound[epochs:] = 0.0
 
 
-def free_of(seen: Observation) -> Bools:
-    """``[A, D]`` dimensions with something to choose: the agent is active, its box has width."""
-    return seen.active[:, None] & (seen.high > seen.low)
-
-
-def shares_of(seen: Observation, actions: NDArray[Any]) -> Doubles:
-    """Set-points ``[A, D]`` as shares of their box, in [0, 1]; 0.5 where nothing was to choose."""
-    low, high = seen.low.astype(np.float64), seen.high.astype(np.float64)
-    free = free_of(seen)
-    width = np.where(free, high - low, 1.0)
-    return np.where(free, np.clip((actions - low) / width, 0.0, 1.0), NOT_FREE)
-
-
 def _share_effects(seen: Observation, influence: SetPointInfluence) -> tuple[Doubles, Doubles]:
     """State with everybody at its lower end ``[X]``, and what a whole box adds ``[A, D, M]``."""
     low, high = seen.low.astype(np.float64), seen.high.astype(np.float64)
@@ -208,7 +196,7 @@ def _share_effects(seen: Observation, influence: SetPointInfluence) -> tuple[Dou
         weights=at_low.ravel(),
         minlength=seen.state.shape[0],
     )
-    return state, gain * np.where(free_of(seen), high - low, 0.0)[:, :, None]
+    return state, gain * np.where(free(seen), high - low, 0.0)[:, :, None]
 
 
 def _box(arrays: Episode) -> tuple[NDArray[np.float32], NDArray[np.float32]]:

@@ -50,8 +50,8 @@ class TrackSimulator:
             groups=("both", "power"),
             group_of=(self.top[:, 1] == 0).astype(np.int64),
             agent_features=(
-                Feature("output", "MW", 0, MOST),
-                Feature("heat", "MW", 0, HEAT),
+                Feature("output", "MW", 0, 10),
+                Feature("heat", "MW", 0, 4),
                 Feature("gap", "MW", -100, 100),
                 Feature("heat gap", "MW", -100, 100),
                 Feature("demand", "MW", 0, transform="log1p"),
@@ -255,3 +255,39 @@ def arrays_of(spec, *, seed=1, width=8, scale=0.5, groups=1):
     tensors = {key: value.astype(np.float32) for key, value in tensors.items()}
     member = spec.group_of if groups > 1 else np.zeros(spec.agents, np.int64)
     return PolicyArrays(tensors, member.astype(np.int64))
+
+
+def make_box_bundle(folder, *, seed=1, groups=2, stochastic=True, settings=None):
+    """A valid bundle of the toy with random weights; needs no registered domain."""
+    from fairlead.platform.bundle import Contents, save_bundle
+    from fairlead.platform.episodes import Stage
+    from fairlead.platform.tasks import Task, Trained
+
+    stage = Stage(TrackFactory(**(settings or {})))
+    arrays = arrays_of(stage.spec, seed=seed, groups=groups)
+    result = stage.play(Task(5, Trained(arrays, stochastic=stochastic), record=True))
+    contents = Contents(
+        name="toy set-points",
+        spec=stage.spec,
+        arrays=arrays,
+        settings={**(settings or {}), "name": SCENARIO},
+        provenance={"iteration": 3, "seed": seed},
+        stochastic=stochastic,
+    )
+    return save_bundle(folder, contents, episode=result.episode, epochs=result.epochs)
+
+
+class TrackFactory:
+    """Builds the toy for workers and stages without any registry."""
+
+    def __init__(self, **settings):
+        self.scenario = TrackScenario(**settings)
+
+    def simulator(self):
+        return TrackSimulator(self.scenario)
+
+    def model(self, reference):
+        return TrackModel(self.scenario)
+
+    def heuristics(self):
+        return (Proportional(), Middle())

@@ -12,7 +12,7 @@ from fairlead.models.interface import set_point_values
 from fairlead.platform.episodes import Stage, assemble, layout, named
 from fairlead.platform.executors import Guidance, InlineExecutor, Task
 from fairlead.platform.files import UserError
-from fairlead.platform.recording import recording_of, shares_of
+from fairlead.platform.recording import recording_of
 from fairlead.platform.rollouts import collect
 from fairlead.simulators.check import check_simulator
 from fairlead.simulators.observations import random_actions
@@ -96,14 +96,6 @@ def test_actions_are_shares_of_what_was_free_to_choose():
     assert (episode.actions[~episode.mask] == 0.5).all()
     free = episode.actions[episode.mask]
     assert free.min() >= 0.0 and free.max() <= 1.0 and free.std() > 0.2
-
-
-def test_shares_are_taken_at_both_ends_and_never_beyond():
-    seen = TrackSimulator(SCENARIO).reset(0)
-    free = seen.active[:, None] & (seen.high > seen.low)
-    assert (shares_of(seen, seen.low)[free] == 0.0).all()
-    assert (shares_of(seen, seen.high)[free] == 1.0).all()
-    assert (shares_of(seen, seen.high + 1e-3)[free] == 1.0).all()
 
 
 def test_guidance_is_the_parabola_of_every_own_set_point():

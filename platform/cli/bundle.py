@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
+    from ...simulators.interface import Spec
     from ..bundle import Bundle
     from ..rows import Row
 
@@ -51,7 +52,7 @@ def show(folder: Folder, as_json: Json = False) -> None:
         Row.info("domain", spec.domain, ""),
         Row.info("scenario", spec.scenario, ""),
         Row.info("agents", spec.agents, "agents"),
-        Row.info("candidates", int(manifest["spec"]["candidates"]), "candidates"),
+        _size_row(spec),
         Row.info("parameters", int(manifest["parameters"]), "numbers"),
         Row.info("parameter groups", int(bundle.arrays.member.max()) + 1, "groups"),
         Row.info("sampled", str(bundle.stochastic).lower(), ""),
@@ -63,6 +64,15 @@ def show(folder: Folder, as_json: Json = False) -> None:
             rows.append(Row.info(f"trained: {name}", value, ""))
     extra = {"manifest": dict(manifest)}
     raise typer.Exit(report(f"bundle {bundle.folder}", rows, as_json=as_json, extra=extra))
+
+
+def _size_row(spec: Spec) -> Row:
+    from ...simulators.interface import Choice
+    from ..rows import Row
+
+    if isinstance(spec.action, Choice):
+        return Row.info("candidates", spec.action.candidates, "candidates")
+    return Row.info("dimensions", spec.action.dimensions, "dimensions")
 
 
 def _load(folder: Path) -> Bundle:
@@ -78,5 +88,6 @@ def _graph_row(bundle: Bundle) -> Row:
     from ..onnx_check import graph_error
     from ..rows import Row
 
+    what = "shapes and set-points" if "a" in bundle.golden else "scores"
     error = graph_error((bundle.folder / ONNX).read_bytes(), bundle.arrays, bundle.golden)
-    return Row.near("ONNX scores: largest difference", error, "1", 0.0, TOLERANCE)
+    return Row.near(f"ONNX {what}: largest difference", error, "1", 0.0, TOLERANCE)

@@ -13,9 +13,10 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
+from ..decision.ladder import feasible
+from ..golden import parts_of
 from ..wire import frames
 from .desk import EXPECTED, Answer, Desk
 from .interface import Meter
@@ -67,19 +68,18 @@ class SelfTest:
             _LOG.exception("self-test of %s", self._desk.slot.domain)
             self._failed(f"failed: {error!r}")
             return False
-        return self._judge(found, seen)
+        return self._judge(found)
 
     def _next(self) -> tuple[dict[str, NDArray[Any]], int]:
         golden = self._golden()
         epoch = self._turn % golden["seed"].shape[0]
         self._turn += 1
-        seen = {name: golden[name][epoch] for name in ("agent", "candidates", "mask", "active")}
+        seen = {name: golden[name][epoch] for name in parts_of(golden)}
         return seen, int(golden["seed"][epoch])
 
-    def _judge(self, found: Answer, seen: Mapping[str, NDArray[Any]]) -> bool:
-        actions = found.entry.decision.actions
-        rows = np.arange(actions.shape[0])
-        if actions.shape[0] != seen["mask"].shape[0] or not seen["mask"][rows, actions].all():
+    def _judge(self, found: Answer) -> bool:
+        entry = found.entry
+        if not feasible(entry.request.observation, entry.decision.actions):
             self._failed("the decision is not feasible")
             return False
         self.passed, self.problem = time.monotonic(), ""

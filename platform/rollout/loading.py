@@ -8,7 +8,9 @@ from pathlib import Path
 from statistics import median
 from typing import Any, Literal
 
-from ...simulators.interface import Feature, Observation, Spec
+import numpy as np
+
+from ...simulators.interface import Box, Feature, Observation, Spec
 from ..bundle import GOLDEN, MANIFEST, ONNX, WEIGHTS, Bundle, BundleError, load_bundle
 from ..daemon.settings import SignatureSettings
 from ..decision.asking import Backend, ask
@@ -16,7 +18,7 @@ from ..decision.settings import SlotSettings
 from ..decision.supervised import Supervised
 from ..decision.types import Live, Policy, Runtime
 from ..files import UserError
-from ..golden import TOLERANCE, observation_of, score_error
+from ..golden import TOLERANCE, score_error, seen_in
 from ..registry import find_domain
 from .backends import OnnxBackend, backend_of
 from .signature import SignatureError, check_signature
@@ -218,25 +220,31 @@ def _backend(bundle: Bundle, slot: SlotSettings) -> tuple[Backend, bool]:
     if not worst <= TOLERANCE:
         raise LoadRefused(
             "parity",
-            f"{bundle.folder / ONNX} scores differ by {worst:.3g} from the golden ones (allowed "
-            f"{TOLERANCE:g})",
+            f"{bundle.folder / ONNX} {_scored(bundle)} differ by {worst:.3g} from the golden ones "
+            f"(allowed {TOLERANCE:g})",
         )
     return backend, stochastic
 
 
+def _scored(bundle: Bundle) -> str:
+    return "shapes" if isinstance(bundle.spec.action, Box) else "scores"
+
+
 def golden_observations(bundle: Bundle) -> tuple[Observation, ...]:
     """The observations of a bundle's golden decisions."""
-    parts = [bundle.golden[name] for name in ("agent", "candidates", "mask", "active")]
-    return tuple(observation_of(*rows) for rows in zip(*parts, strict=True))
+    return seen_in(bundle.golden)
 
 
 def _parity(backend: OnnxBackend, bundle: Bundle) -> float:
-    worst = 0.0
-    pairs = zip(golden_observations(bundle), bundle.golden["scores"], strict=True)
-    for seen, golden in pairs:
-        legal = seen.mask & seen.active[:, None]
-        worst = max(worst, score_error(backend.scores(seen, None)[legal], golden[legal]))
-    return worst
+    golden, errors = bundle.golden, [0.0]
+    for epoch, seen in enumerate(golden_observations(bundle)):
+        if isinstance(bundle.spec.action, Box):
+            shapes = zip("ab", backend.shapes(seen, None), strict=True)
+            errors += [score_error(found, golden[name][epoch]) for name, found in shapes]
+        else:
+            legal, scores = seen.mask & seen.active[:, None], golden["scores"][epoch]
+            errors.append(score_error(backend.scores(seen, None)[legal], scores[legal]))
+    return float(np.max(errors))
 
 
 def _warm_up(policy: Policy, bundle: Bundle, slot: SlotSettings) -> float:
