@@ -89,6 +89,8 @@ class DispatchSolution:
 class MultiPeriodDispatch:
     """``min`` cost of H intervals; hot after the first solve.
 
+    ``row_dual`` and ``program_value`` are those of the last linear program, for proofs.
+
     Args:
         grid: checked; its storages are the ones dispatched (flexible loads among them).
         horizon: H.
@@ -99,7 +101,8 @@ class MultiPeriodDispatch:
         reserve: hold the reserve that inputs ask for.
         method: ``"simplex"``, or ``"ipm"`` for long horizons (interior point without crossover:
             prices and objective to 1e-8 relative, no vertex, never hot).
-        starts_free: a start may reach any output at once (only for lower bounds).
+        relaxed: a start may reach any output at once, and storages may charge and discharge at
+            once; only for lower bounds.
     """
 
     def __init__(
@@ -113,7 +116,7 @@ class MultiPeriodDispatch:
         wear: float = WEAR,
         reserve: bool = False,
         method: Method = "simplex",
-        starts_free: bool = False,
+        relaxed: bool = False,
     ) -> None:
         if horizon < 1 or not step > 0.0:
             raise ValueError(f"horizon {horizon} and step {step} must be positive")
@@ -138,7 +141,8 @@ class MultiPeriodDispatch:
         )
         self.lines = None if network is None else LineRows(self.layout, network)
         self._pending: FlowLimits | None = None
-        self._starts_free = starts_free
+        self._relaxed = relaxed
+        self.row_dual, self.program_value = np.zeros(0), 0.0
         self._buses = 0 if network is None else len(grid.buses.name)
 
     def set_network(self, limits: FlowLimits) -> None:
@@ -161,7 +165,7 @@ class MultiPeriodDispatch:
         layout = self.layout
         data = checked_inputs(self.grid, self.horizon, self._buses, self.step, state, inputs)
         lower, upper = layout.columns(data)
-        row_lower, row_upper = layout.rows(data, starts_free=self._starts_free)
+        row_lower, row_upper = layout.rows(data, starts_free=self._relaxed)
         self.program.set_bounds(lower, upper, row_lower, row_upper)
         last = (self.horizon - 1) * layout.width
         self.program.set_costs(
@@ -177,6 +181,7 @@ class MultiPeriodDispatch:
             optimum, more, count = self._within_limits(fixed)
             rounds, iterations = rounds + more, iterations + count
         constant = float(layout.fixed_cost(data).sum())
+        self.row_dual, self.program_value = optimum.row_dual, optimum.objective
         return self._solution(data, optimum, fixed, (constant + bound, rounds, iterations))
 
     def _fixed(self, data: DispatchData) -> Doubles:
@@ -214,7 +219,7 @@ class MultiPeriodDispatch:
         layout, x = self.layout, self._point(optimum)
         charge, discharge = x[:, layout.charge], x[:, layout.discharge]
         both: Bools = np.minimum(charge, discharge) > AT_ONCE
-        if not both.any() or self.program.interior:
+        if not both.any() or self._relaxed:
             return None
         filling = self.grid.storages.efficiency * charge >= discharge
         fixed = upper.copy()

@@ -85,12 +85,7 @@ class LineRows:
     def add(self, program: GrowingProgram, interval: Ints, branch: Ints, fixed: Doubles) -> None:
         """Make rows of the limits of these branches in these intervals."""
         row, column, value = self._coefficients(interval, branch)
-        program.add_rows(
-            np.searchsorted(row, np.arange(interval.size)),
-            column,
-            value,
-            self.layout.prices.overload,
-        )
+        program.add_rows(interval.size, row, column, value, self.layout.prices.overload)
         self.interval = np.concatenate([self.interval, interval])
         self.branch = np.concatenate([self.branch, branch])
         self.update(program, fixed)

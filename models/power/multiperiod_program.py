@@ -59,7 +59,7 @@ class GrowingProgram:
         method: Method = "simplex",
     ) -> None:
         self.cost = cost.copy()
-        self.triplets = (rows, columns, values)
+        self._entries = [(rows, columns, values)]
         program = highspy.HighsLp()
         program.num_col_, program.num_row_ = cost.shape[0], row_count
         program.col_cost_ = cost
@@ -90,21 +90,32 @@ class GrowingProgram:
         self._rows = np.arange(row_count, dtype=np.int32)
         self._columns = np.arange(cost.shape[0], dtype=np.int32)
         self.added = 0
+        self.slack_price = 0.0
+        self._bounds = (np.zeros(0),) * 4
+        self._added_bounds = (np.zeros(0), np.zeros(0))
+
+    def bounds(self) -> tuple[Doubles, Doubles, Doubles, Doubles]:
+        """Bounds of the columns it was built with, and of all rows, added ones last."""
+        lower, upper, row_lower, row_upper = self._bounds
+        low, high = self._added_bounds
+        return lower, upper, np.concatenate([row_lower, low]), np.concatenate([row_upper, high])
+
+    def entries(self) -> tuple[Ints, Ints, Doubles]:
+        """Triplets of all rows, without the slacks of added ones."""
+        row, column, value = zip(*self._entries, strict=True)
+        return np.concatenate(row), np.concatenate(column), np.concatenate(value)
 
     def set_bounds(
         self, lower: Doubles, upper: Doubles, row_lower: Doubles, row_upper: Doubles
     ) -> None:
         """New bounds of all columns and rows that the program was built with."""
+        self._bounds = (_flat(lower), _flat(upper), _flat(row_lower), _flat(row_upper))
         self._checked(
-            self._highs.changeColsBounds(
-                self._columns.shape[0], self._columns, _flat(lower), _flat(upper)
-            ),
+            self._highs.changeColsBounds(self._columns.shape[0], self._columns, *self._bounds[:2]),
             "change column bounds",
         )
         self._checked(
-            self._highs.changeRowsBounds(
-                self._rows.shape[0], self._rows, _flat(row_lower), _flat(row_upper)
-            ),
+            self._highs.changeRowsBounds(self._rows.shape[0], self._rows, *self._bounds[2:]),
             "change row bounds",
         )
 
@@ -118,13 +129,14 @@ class GrowingProgram:
             "change costs",
         )
 
-    def add_rows(self, starts: Ints, columns: Ints, values: Doubles, price: float) -> None:
-        """Append rows, each with a slack column downwards and one upwards at ``price``.
+    def add_rows(
+        self, count: int, rows: Ints, columns: Ints, values: Doubles, price: float
+    ) -> None:
+        """Append ``count`` rows, each with a slack column downwards and one upwards at ``price``.
 
-        ``starts`` ``[n]`` are the offsets of the rows in ``columns`` and ``values``. The new rows
-        are open until ``set_added`` closes them.
+        Triplets name rows from 0 and ascend in them. The new rows are open until ``set_added``
+        closes them.
         """
-        count = starts.shape[0]
         base = self._rows.shape[0] + self.added
         open_end = np.full(count, np.inf)
         self._checked(
@@ -133,7 +145,7 @@ class GrowingProgram:
                 -open_end,
                 open_end,
                 columns.shape[0],
-                starts.astype(np.int32),
+                np.searchsorted(rows, np.arange(count)).astype(np.int32),
                 columns.astype(np.int32),
                 _flat(values),
             ),
@@ -154,6 +166,8 @@ class GrowingProgram:
             "add slacks",
         )
         self.added += count
+        self.slack_price = price
+        self._entries.append((rows + base, columns, values))
 
     def set_added(self, lower: Doubles, upper: Doubles) -> None:
         """Bounds of all added rows."""
@@ -161,8 +175,9 @@ class GrowingProgram:
             return
         base = self._rows.shape[0]
         rows = np.arange(base, base + self.added, dtype=np.int32)
+        self._added_bounds = (_flat(lower), _flat(upper))
         self._checked(
-            self._highs.changeRowsBounds(self.added, rows, _flat(lower), _flat(upper)),
+            self._highs.changeRowsBounds(self.added, rows, *self._added_bounds),
             "change bounds of added rows",
         )
 
@@ -176,6 +191,8 @@ class GrowingProgram:
         self._checked(self._highs.deleteCols(columns.shape[0], columns), "drop slacks")
         self._checked(self._highs.deleteRows(rows.shape[0], rows), "drop rows")
         self.added = 0
+        self._entries = self._entries[:1]
+        self._added_bounds = (np.zeros(0), np.zeros(0))
 
     def solve(self) -> Optimum:
         """Solve, from the last basis where there is one.
