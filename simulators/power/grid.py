@@ -113,7 +113,7 @@ class Units:
         bus: index.
         kind: technology in lower case: ``coal``, ``gas-cc``, ``gas-ct``, ``gas-st``, ``oil-ct``,
             ``oil-st``, ``nuclear``, ``hydro``, ``wind``, ``pv``, ``rtpv``, ``csp``, ``condenser``,
-            ``thermal`` (unknown).
+            ``thermal`` (unknown), ``renewable`` (unknown, follows a series).
         low, high: output while on.
         curve: production cost.
         quadratic: ``[U, 3]`` c2, c1, c0 of the cost it was made from, NaN where it was piecewise.
