@@ -19,10 +19,15 @@ from ..simulators.interface import (
     Simulator,
 )
 from ..simulators.observations import copy_of, difference, random_actions
-from .interface import AnalyticalModel, Influence, Reference, counterfactual_values
-
-TOLERANCE = 1e-9
-"""Absolute, plus relative to the largest entry, between influence and what the simulator did."""
+from .findings import TOLERANCE, Findings, Trace, same_reference
+from .interface import (
+    AnalyticalModel,
+    Influence,
+    Reference,
+    SetPointInfluence,
+    counterfactual_values,
+)
+from .set_point_check import SetPointCheck
 
 
 class ModelError(AssertionError):
@@ -30,17 +35,27 @@ class ModelError(AssertionError):
 
 
 def assert_model(
-    model: AnalyticalModel, simulator: Simulator, *, episodes: int = 2, seed: int = 0
+    model: AnalyticalModel,
+    simulator: Simulator,
+    *,
+    episodes: int = 2,
+    seed: int = 0,
+    lasting: bool = True,
 ) -> None:
     """Like :func:`check_model`, but raises :class:`ModelError` if anything is wrong."""
-    problems = check_model(model, simulator, episodes=episodes, seed=seed)
+    problems = check_model(model, simulator, episodes=episodes, seed=seed, lasting=lasting)
     if problems:
         listed = "\n".join(f"- {problem}" for problem in problems)
         raise ModelError(f"{len(problems)} problem(s):\n{listed}")
 
 
 def check_model(
-    model: AnalyticalModel, simulator: Simulator, *, episodes: int = 2, seed: int = 0
+    model: AnalyticalModel,
+    simulator: Simulator,
+    *,
+    episodes: int = 2,
+    seed: int = 0,
+    lasting: bool = True,
 ) -> list[str]:
     """Play random legal actions and hold the model to its contract; return problems in words.
 
@@ -52,20 +67,27 @@ def check_model(
     an episode is replayed with one agent's action changed, which may move only what its influence
     names. Each kind of problem is reported once.
 
+    Set-points: the replay changes one agent's set-points, which must move the state of the next
+    observation by gain times change. The references of two policies on one seed may differ there
+    (see :class:`.interface.Reference`) and are not compared.
+
     Args:
         model: to be checked.
-        simulator: of the model's scenario, with choice actions.
+        simulator: of the model's scenario.
         episodes: episodes to play; seeds ``seed``, ``seed + 1``, ...
         seed: of the first episode.
+        lasting: set-points only: the state stays as decisions put it, apart from what no decision
+            influences. Otherwise (it also decays, say) coordinates that the influence names are
+            not compared.
     """
-    if not isinstance(simulator.spec.action, Choice):
-        return [f"only choice actions can be checked, the simulator has {simulator.spec.action}"]
     if episodes < 1:
         raise ValueError(f"episodes must be at least 1, got {episodes}")
-    check = _Check(model, simulator)
     if model.state_size != simulator.spec.state_size:
         wanted = simulator.spec.state_size
         return [f"model.state_size is {model.state_size}, the simulator's state has {wanted}"]
+    if not isinstance(simulator.spec.action, Choice):
+        return _check_set_points(model, simulator, range(seed, seed + episodes), lasting)
+    check = _Check(model, simulator)
     for episode in range(episodes):
         first = check.play(seed + episode, policy=1, answers=True)
         second = check.play(seed + episode, policy=2, answers=False)
@@ -80,27 +102,19 @@ def check_model(
     return check.problems
 
 
-Trace = list[tuple[Observation, Reference]]
+def _check_set_points(
+    model: AnalyticalModel, simulator: Simulator, seeds: range, lasting: bool
+) -> list[str]:
+    check = SetPointCheck(model, simulator)
+    for seed in seeds:
+        check.history(check.play(seed))
+        if not check.unusable:
+            check.locality(seed, lasting=lasting)
+    return check.problems
 
 
-class _Check:
-    """Findings of one check, each kind once."""
-
-    def __init__(self, model: AnalyticalModel, simulator: Simulator):
-        self._model, self._simulator, self._spec = model, simulator, simulator.spec
-        self._found: dict[str, str] = {}
-
-    @property
-    def problems(self) -> list[str]:
-        return list(self._found.values())
-
-    @property
-    def unusable(self) -> bool:
-        """Whether the influence cannot even be applied to a state."""
-        return not self._found.keys().isdisjoint(("shape", "range", "finite"))
-
-    def _say(self, kind: str, words: str) -> None:
-        self._found.setdefault(kind, words)
+class _Check(Findings):
+    """Findings of one check of a model of choices, each kind once."""
 
     def play(self, seed: int, *, policy: int, answers: bool) -> Trace:
         """One episode of random actions; what was seen and the reference at every epoch."""
@@ -124,9 +138,11 @@ class _Check:
     def _answers(self, seen: Observation, reference: Reference, rng: np.random.Generator) -> None:
         before = copy_of(seen)
         self._reference(reference)
-        influence = self._model.influence(seen)
-        if self._influence(seen, influence):
-            again = self._model.influence(seen)
+        influence = _choices(self._model.influence(seen))
+        if influence is None:
+            self._say("shape", "influence must be an Influence, the simulator has candidates")
+        elif self._influence(seen, influence):
+            again = _choices(self._model.influence(seen)) or influence
             same = np.array_equal(influence.index, again.index)
             if not (same and np.array_equal(influence.value, again.value)):
                 self._say("repeat", "influence answers differently when asked twice")
@@ -138,30 +154,6 @@ class _Check:
         changed = difference(before, seen)
         if changed:
             self._say("writes", f"the model writes into the observation's {changed}")
-
-    def _reference(self, reference: Reference) -> None:
-        size = self._model.state_size
-        for name in ("x_ref", "weight", "prices"):
-            array: object = getattr(reference, name)
-            if not isinstance(array, np.ndarray) or array.dtype != np.float64:
-                kind = f"{type(array).__name__}"
-                self._say(name, f"reference.{name} must be a float64 numpy array, got {kind}")
-                return
-            if name != "prices" and array.shape != (size,):
-                self._say(name, f"reference.{name} has shape {array.shape}, expected ({size},)")
-                return
-            if not np.isfinite(array).all():
-                self._say(name, f"reference.{name} is not finite")
-        if (reference.weight < 0.0).any():
-            self._say("weight", f"reference.weight has negative entries ({reference.weight.min()})")
-        if reference.status != "optimal":
-            self._say("status", f"reference.status is {reference.status!r}, expected 'optimal'")
-        slack = TOLERANCE * (1.0 + abs(reference.objective))
-        if not reference.lower_bound <= reference.objective + slack:
-            self._say(
-                "bound",
-                f"lower_bound {reference.lower_bound} exceeds the objective {reference.objective}",
-            )
 
     def _influence(self, seen: Observation, influence: Influence) -> bool:
         """Whether the influence can be used; says what is wrong."""
@@ -180,10 +172,8 @@ class _Check:
         if influence.index.dtype != np.int64 or influence.value.dtype != np.float64:
             kinds = f"{influence.index.dtype} and {influence.value.dtype}"
             self._say("dtype", f"influence must be int64 indices and float64 values, got {kinds}")
-        low, high = int(influence.index.min(initial=0)), int(influence.index.max(initial=0))
-        if low < -1 or high >= self._model.state_size:
-            bounds = f"-1 .. {self._model.state_size - 1}"
-            self._say("range", f"influence.index reaches from {low} to {high}, allowed: {bounds}")
+        index = influence.index
+        if not self._index_range(int(index.min(initial=0)), int(index.max(initial=0))):
             return False
         there = influence.index >= 0
         if not np.isfinite(influence.value[there]).all():
@@ -225,20 +215,10 @@ class _Check:
                     f"exogenous[{column}] differs between two policies on one seed at time "
                     f"{seen.time:g}: the policy moves it",
                 )
-            elif not _same(reference, other[1]):
+            elif not same_reference(reference, other[1]):
                 self._say(
                     "reference",
                     f"the reference differs between two policies on one seed at time {seen.time:g}",
-                )
-
-    def history(self, trace: Trace) -> None:
-        """Asked again in reverse order, the model prescribes the same."""
-        for seen, reference in reversed(trace):
-            if not _same(reference, self._model.reference(seen.exogenous)):
-                self._say(
-                    "history",
-                    f"the reference of the same exogenous inputs changed with what was asked "
-                    f"before (time {seen.time:g})",
                 )
 
     def finite_differences(self, simulator: SequentialSimulator, seed: int) -> None:
@@ -252,7 +232,7 @@ class _Check:
                 self._compare(seen.state - before, moved, target)
             pending.clear()
             action = np.where(seen.mask, rng.random(seen.mask.shape), -1.0).argmax(axis=1)
-            influence = self._model.influence(seen)
+            influence = _known(self._model.influence(seen))
             moved = _dense(influence, 0, int(action[0]), seen.state.shape[0])
             pending.append((seen.state.copy(), moved, int(seen.target[0, action[0]])))
             return action.astype(np.int64)
@@ -290,7 +270,8 @@ class _Check:
             if step.terminated or step.truncated:
                 return
         agent = int(rng.choice(choosing))
-        moved = _dense(self._model.influence(seen), agent, int(actions[agent]), seen.state.shape[0])
+        influence = _known(self._model.influence(seen))
+        moved = _dense(influence, agent, int(actions[agent]), seen.state.shape[0])
         after = self._simulator.step(actions).observation
         held = actions.copy()
         held[agent] = HOLD
@@ -308,15 +289,18 @@ class _Check:
             )
 
 
+def _choices(influence: Influence | SetPointInfluence) -> Influence | None:
+    return influence if isinstance(influence, Influence) else None
+
+
+def _known(influence: Influence | SetPointInfluence) -> Influence:
+    if not isinstance(influence, Influence):
+        raise TypeError(f"an answer for candidates was asked for, got {influence}")
+    return influence
+
+
 def _dense(influence: Influence, agent: int, candidate: int, size: int) -> Doubles:
     index, value = influence.index[agent, candidate], influence.value[agent, candidate]
     moved = np.zeros(size)
     np.add.at(moved, index[index >= 0], value[index >= 0])
     return moved
-
-
-def _same(one: Reference, two: Reference) -> bool:
-    return all(
-        np.array_equal(getattr(one, name), getattr(two, name))
-        for name in ("x_ref", "weight", "prices")
-    )

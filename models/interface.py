@@ -24,6 +24,10 @@ from ..simulators.interface import HOLD, Doubles, Ints, Observation
 class Reference:
     """What the model prescribes for one control step; a function of exogenous inputs only.
 
+    Exogenous is what the joint decision of this epoch cannot influence. For choices that is what no
+    policy influences at all. For set-points it may hold the plant's state before the decision
+    (previous outputs, charge, feasible box), because ramp limits tie what is good now to what was.
+
     Attributes:
         x_ref: ``[X]`` reference of the system state, in the units of ``Observation.state``.
         weight: ``[X]`` non-negative curvature (diagonal of W), cost per squared unit of x.

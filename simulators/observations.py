@@ -62,7 +62,8 @@ def layout(spec: Spec) -> list[tuple[str, tuple[int, ...], type[np.generic]]]:
 def random_actions(spec: Spec, seen: Observation, rng: np.random.Generator) -> NDArray[np.generic]:
     """A legal action for every agent, uniform over the mask or the box."""
     if isinstance(spec.action, Box):
-        return seen.low + rng.random(seen.low.shape, dtype=np.float32) * (seen.high - seen.low)
+        drawn = seen.low + rng.random(seen.low.shape, dtype=np.float32) * (seen.high - seen.low)
+        return np.clip(drawn, seen.low, seen.high)  # rounding may leave the box by a bit
     return np.where(seen.mask, rng.random(seen.mask.shape), -1.0).argmax(axis=1)
 
 
