@@ -30,6 +30,20 @@ SCENARIOS: Mapping[str, type[BaseModel]] = {
 }
 
 
+UNITS: Mapping[str, str] = {
+    "response": "s",
+    "wait": "s",
+    "age": "s",
+    "makespan": "s",
+    "energy": "kWh",
+    "throughput": "jobs/s",
+    "arrivals": "jobs",
+    "completed": "jobs",
+    "in": "jobs",
+    "conflicts": "jobs",
+}
+
+
 def cloud() -> Domain:
     """The domain; simulators, models and rules are imported when one is built."""
     return Domain(
@@ -42,6 +56,9 @@ def cloud() -> Domain:
         bound=_bound,
         tuned={"swf": BATCH},
         live=_live,
+        units=UNITS,
+        shown=("response_mean", "response_p95", "slowdown_mean", "bounded_slowdown_mean"),
+        cost="s",
     )
 
 

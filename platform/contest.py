@@ -27,9 +27,6 @@ from .tasks import DomainFactory
 Wanted = Literal["none", "same", "all"] | Sequence[str]
 """Which heuristics: none, those with the policy's information, all, or a list of names."""
 
-SHOWN = ("regret", "response_mean", "response_p95", "slowdown_mean", "bounded_slowdown_mean")
-"""Figures with a column of their own in the table on screen, where an evaluation has them."""
-
 
 @dataclass(frozen=True, slots=True)
 class Arena:
@@ -114,13 +111,17 @@ def settings_of(bundle: Bundle) -> Mapping[str, Any]:
     return {"scenario": {**scenario.settings, "name": scenario.scenario}}
 
 
-def standings_table(table: EvaluationTable, title: str, *, width: int = 80) -> Table:
+def standings_table(
+    table: EvaluationTable, title: str, *, shown: Sequence[str] = (), width: int = 80
+) -> Table:
     """Standings for a terminal ``width`` columns wide: rivals first, then the bounds.
 
-    A number behind ``±`` is half the width of the bootstrap interval.
+    The regret and the figures ``shown`` have columns of their own, where the evaluation has them
+    and there is room. A number behind ``±`` is half the width of the bootstrap interval.
     """
     bar, standings = table.bar(), table.standings()
-    shown = [name for name in SHOWN if name in table.figures][: max(0, (width - 67) // 13)]
+    room = max(0, (width - 67) // 13)
+    shown = [name for name in ("regret", *shown) if name in table.figures][:room]
     percent = f"{100 * standings[0].mean.level:g} %"
     grid = Table(title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD)
     grid.padding = (0, 1, 0, 0)

@@ -251,9 +251,7 @@ def examiner_of(
     progress: Report = silent,
 ) -> Examiner:
     """The examiner of a bundle on a scenario of a registered domain, with its default reference."""
-    spec = factory.simulator().spec
-    if not isinstance(spec.action, Choice):
-        raise UserError(f"diagnose examines choices; {spec.scenario!r} offers {spec.action}")
+    refuse_set_points(factory.simulator().spec)
     references = find_domain(domain).references
     return Examiner(
         bundle,
@@ -262,6 +260,19 @@ def examiner_of(
         settings=settings,
         progress=progress,
     )
+
+
+def refuse_set_points(spec: Spec) -> None:
+    """The signals compare scores of candidates.
+
+    Raises:
+        UserError: the scenario's agents set boxes.
+    """
+    if not isinstance(spec.action, Choice):
+        raise UserError(
+            f"diagnose examines choices among candidates; agents of {spec.domain}/{spec.scenario} "
+            "set boxes"
+        )
 
 
 def ranking(case: Case) -> list[int]:

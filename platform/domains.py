@@ -38,6 +38,9 @@ class Domain:
             nested as in ``TrainConfig``; files and overrides win over them.
         live: builds what the controller daemon must know of the domain, from a bundle's spec, its
             scenario's settings and the slot's knobs; ``None``: the domain cannot be served yet.
+        units: unit of an episode's figure by the first word of its name; pure numbers are left out.
+        shown: figures with a column of their own in tables on screen, where there is room.
+        cost: unit of minus the reward.
     """
 
     name: str
@@ -49,3 +52,6 @@ class Domain:
     bound: Callable[[BaseModel], float | None] = unbounded
     tuned: Mapping[str, Mapping[str, Any]] = field(default_factory=dict[str, Mapping[str, Any]])
     live: Callable[[Spec, Mapping[str, Any], SlotSettings], Live] | None = None
+    units: Mapping[str, str] = field(default_factory=dict[str, str])
+    shown: tuple[str, ...] = ()
+    cost: str = "1"

@@ -143,8 +143,11 @@ class EvaluationTable:
             improvement=improvement,
         )
 
-    def to_rows(self) -> list[Row]:
-        """Figures for ``rows.report``: standings first, then the mean of every figure."""
+    def to_rows(self, units: Mapping[str, str]) -> list[Row]:
+        """Figures for ``rows.report``: standings first, then the mean of every figure.
+
+        ``units`` as in :class:`.domains.Domain`.
+        """
         rows: list[Row] = []
         for standing in self.standings():
             rows += _interval(f"{standing.name}: return mean", standing.mean, "return")
@@ -162,7 +165,9 @@ class EvaluationTable:
                 values = self.values(standing.name, figure)
                 if not np.isnan(values).all():
                     row = Row.info(
-                        f"{standing.name}: {figure}", float(np.nanmean(values)), unit_of(figure)
+                        f"{standing.name}: {figure}",
+                        float(np.nanmean(values)),
+                        unit_of(figure, units),
                     )
                     rows.append(row)
         return rows
@@ -255,26 +260,13 @@ def _table(
     return EvaluationTable(pl.DataFrame(records, infer_schema_length=None))
 
 
-UNITS: Mapping[str, str] = {
-    "response": "s",
-    "wait": "s",
-    "age": "s",
-    "makespan": "s",
-    "energy": "kWh",
-    "throughput": "jobs/s",
-    "arrivals": "jobs",
-    "completed": "jobs",
-    "in": "jobs",
-    "conflicts": "jobs",
-    "component": "return",
-}
-"""Unit of a figure by the first word of its name; pure numbers are not listed."""
+def unit_of(figure: str, units: Mapping[str, str]) -> str:
+    """Unit of an episode's figure by the first word of its name, ``"1"`` for pure numbers.
 
-
-def unit_of(figure: str) -> str:
-    """Unit of an episode's figure, ``"1"`` for pure numbers."""
+    ``units`` are a domain's; components of the reward have the unit of the return.
+    """
     first = figure.replace(".", "_").replace(":", "_").split("_")[0]
-    return UNITS.get(first, "1")
+    return "return" if first == "component" else units.get(first, "1")
 
 
 def _interval(name: str, interval: Interval, unit: str) -> list[Row]:

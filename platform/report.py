@@ -22,6 +22,7 @@ from .plots import (
     learning_picture,
     time_picture,
 )
+from .registry import domains
 from .run_data import RunData, read_run
 from .statistics import Interval
 
@@ -165,11 +166,14 @@ def _episode_section(run: RunData) -> Iterator[str]:
         f"{', and the best one with fresh information' if len(columns) > 2 else ''}. "
         "Figures that are zero for all of them are left out.</p>"
     )
+    # A run of a domain that is not installed here has figures without units.
+    domain = domains().get(str(run.config.get("domain")))
+    units = {} if domain is None else domain.units
     rows = [_row("th", ["figure", "unit", *map(escape, columns)])]
     for figure in table.figures:
         means = [_mean(table.values(name, figure)) for name in columns]
         if not np.isnan(means).all() and any(means):
-            unit = unit_of(figure).replace("1", "")
+            unit = unit_of(figure, units).replace("1", "")
             rows.append(_row("td", [escape(figure), escape(unit), *map(_value, means)]))
     yield _wide(rows)
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from toys import RingModel, RingSimulator
 
+from fairlead.platform.cloud import UNITS
 from fairlead.platform.evaluation import Entrant, EvaluationTable, evaluate, unit_of
 from fairlead.platform.executors import InlineExecutor, ProcessExecutor
 from fairlead.platform.files import UserError
@@ -105,13 +106,16 @@ def test_a_fresh_rule_is_never_the_bar():
 
 
 def test_rows_hold_the_figures(table):
-    rows = {row.name: row for row in table.to_rows()}
+    rows = {row.name: row for row in table.to_rows(UNITS)}
     assert rows["own: return mean"].measured == pytest.approx(table.values("own").mean())
     low = rows["own: return mean, 95 % low"].measured
     assert low < rows["own: return mean"].measured < rows["own: return mean, 95 % high"].measured
     assert rows["own: metric.return"].measured == pytest.approx(table.values("own").mean())
     assert f"learned: probability of improvement on {table.bar()}" in rows
-    assert (unit_of("response_mean"), unit_of("jain"), unit_of("energy_kwh")) == ("s", "1", "kWh")
+    found = [unit_of(name, UNITS) for name in ("response_mean", "jain", "energy_kwh")]
+    assert found == ["s", "1", "kWh"]
+    assert unit_of("response_mean", {}) == "1"
+    assert unit_of("component.load", {}) == "return"
 
 
 def test_worker_processes_change_nothing(table):

@@ -9,7 +9,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from ...simulators.interface import Spec
+from ...simulators.interface import Box, Spec
 from ..bundle import Bundle, BundleError, load_bundle
 from ..decision.asking import Inline
 from ..decision.settings import SlotSettings
@@ -17,7 +17,7 @@ from ..decision.types import Live, Policy, Runtime
 from ..files import UserError
 from ..progress import Report, silent
 from ..registry import find_domain
-from ..rollout.backends import NumpyBackend
+from ..rollout.backends import NumpyBackend, OnnxBackend
 from ..rollout.canary import parts_of, split
 from ..rollout.store import Store
 from .codec import Event, Recorded
@@ -123,8 +123,11 @@ def _stochastic(bundle: Bundle, slot: SlotSettings) -> bool:
 
 
 def _policy(bundle: Bundle, slot: SlotSettings) -> Policy:
-    backend = NumpyBackend(bundle, stochastic=_stochastic(bundle, slot))
-    return Inline(bundle.digest, backend)
+    # Scores show how far two runtimes are apart. Set-points that were drawn do not, so that they
+    # are asked of the runtime that made them.
+    same = slot.backend == "onnx" and isinstance(bundle.spec.action, Box)
+    kind = OnnxBackend if same else NumpyBackend
+    return Inline(bundle.digest, kind(bundle, stochastic=_stochastic(bundle, slot)))
 
 
 @dataclass(slots=True)
@@ -284,7 +287,8 @@ def _same_state(one: Any, other: Any) -> bool:
 def _size(record: Recorded) -> int:
     """About how many bytes of the file a record is, for the progress bar."""
     seen = record.entry.request.observation
-    return 2000 + sum(part.nbytes for part in (seen.agent, seen.candidates, seen.target, seen.mask))
+    parts = (seen.agent, seen.candidates, seen.target, seen.mask, seen.low, seen.high)
+    return 2000 + sum(part.nbytes for part in parts)
 
 
 def rows_of(result: Replayed) -> Sequence[Any]:

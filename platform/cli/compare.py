@@ -74,7 +74,7 @@ def compare(
         raise UserError("nobody to compare: give --bundle, or --controllers other than none")
     table = arena.play(entrants, seeds=seeds, first=first_seed)
     title = f"compare {arena.title}, {seeds} seeds"
-    status = present(table, title, as_json=as_json, out=out, details=False)
+    status = present(table, title, domain, as_json=as_json, out=out, details=False)
     if plot is not None:
         from ..plots import comparison_picture
 
@@ -90,21 +90,29 @@ def names(text: str) -> Wanted:
 
 
 def present(
-    table: EvaluationTable, title: str, *, as_json: bool, out: Path | None, details: bool
+    table: EvaluationTable,
+    title: str,
+    domain: str,
+    *,
+    as_json: bool,
+    out: Path | None,
+    details: bool,
 ) -> int:
-    """Print an evaluation, and write it to ``out``; returns the exit status."""
+    """Print an evaluation in ``domain``, and write it to ``out``; returns the exit status."""
     from rich.console import Console
 
     from ..contest import standings_table
+    from ..registry import find_domain
     from ..rows import report
 
     if out is not None:
         table.write(out)
-    rows = table.to_rows()
+    known = find_domain(domain)
+    rows = table.to_rows(known.units)
     if as_json:
         return report(title, rows, as_json=True, extra=table.to_json())
     console = Console()
-    console.print(standings_table(table, title, width=console.width))
+    console.print(standings_table(table, title, shown=known.shown, width=console.width))
     if details:
         figures = set(table.figures)
         return report(

@@ -140,6 +140,7 @@ def _factory(
     """The bundle's scenario with changed knobs; refuses a system of another shape."""
     from ...policies.acting import PolicyActor
     from ..contest import settings_of
+    from ..diagnosis import refuse_set_points
     from ..files import UserError
     from ..train_config import load_config
     from .train import data_override
@@ -149,8 +150,10 @@ def _factory(
     base = settings_of(trained)
     settings = load_config(home.domain, home.scenario, file=config, overrides=given, base=base)
     factory = settings.factory()
+    spec = factory.simulator().spec
+    refuse_set_points(spec)
     try:
-        PolicyActor(factory.simulator().spec, trained.arrays, name=trained.name)
+        PolicyActor(spec, trained.arrays, name=trained.name)
     except ValueError as error:
         raise UserError(f"{trained.folder} does not fit the scenario: {error}") from error
     return factory

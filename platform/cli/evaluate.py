@@ -69,4 +69,4 @@ def evaluate(
     entrants = [*arena.policies([trained]), *arena.rules(names(baselines))]
     table = arena.play(entrants, seeds=seeds, first=first_seed)
     title = f"evaluate {trained.name} on {arena.title}, {seeds} seeds"
-    raise typer.Exit(present(table, title, as_json=as_json, out=out, details=True))
+    raise typer.Exit(present(table, title, home.domain, as_json=as_json, out=out, details=True))

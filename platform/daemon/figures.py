@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ...ops.contract import LAYERS
+from ..decision.arrays import apart
 from ..decision.types import CONSTRAINTS, Cause, Live, Source
 from .interface import Entry, Meter
 
@@ -90,7 +91,8 @@ class Gauges:
 
     Attributes:
         entropy: mean over agents with a choice, nats (NaN where nobody has one).
-        switched: share of agents whose action is not their last one (NaN before the first).
+        switched: share of agents whose action is not their last one (NaN before the first);
+            set-points: moved by more than a fiftieth of their box.
         objective, bound: predicted cost and the least possible one (NaN where unknown).
         outside: share of agents outside the range of training.
     """
@@ -110,11 +112,9 @@ def gauges(entry: Entry, live: Live) -> Gauges:
     last = entry.before.last
     if last is not None:
         rows = last if entry.request.agents is None else last[entry.request.agents]
-        changed = rows != decision.actions
         active = seen.active
-        per_agent = changed if changed.ndim == 1 else changed.any(axis=1)
         if active.any():
-            switched = float(per_agent[active].mean())
+            switched = float(apart(rows, decision.actions, seen)[active].mean())
     outside = float((decision.cause == Cause.DRIFT).mean()) if decision.cause.size else 0.0
     return Gauges(_entropy(entry), switched, float(objective), float(bound), outside)
 

@@ -33,8 +33,11 @@ def check_shape(spec: Spec, settings: ValidationSettings, request: Request) -> N
         shape = (rows, spec.action.dimensions)
         _expect("low", seen.low, np.float32, shape)
         _expect("high", seen.high, np.float32, shape)
+        _expect("mask", seen.mask, np.bool_, (rows, 0))
+        _expect("candidates", seen.candidates, np.float32, (rows, 0, 0))
         # Also false where a bound is NaN; infinite ones leave no set-point to take.
-        if not (seen.low <= seen.high).all() or np.isinf(seen.low + seen.high).any():
+        finite = np.isfinite(seen.low).all() and np.isfinite(seen.high).all()
+        if not (finite and (seen.low <= seen.high).all()):
             raise Rejected("box", "low and high must be finite, and low at most high", 422)
         return
     _expect_choices(spec, spec.action, settings, request, rows)

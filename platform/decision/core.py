@@ -179,8 +179,9 @@ def _executable(
     """The answer, with fallbacks where agents are withheld, projected; ``None``: impossible."""
     active = ladder.observation.active
     rows = active.shape[0]
-    # Agents with nothing to decide hold, whatever the policy says of them.
-    wanted = actions if actions.ndim > 1 else actions * active
+    # Agents with nothing to decide hold (set-points: their lower end), whatever the policy says.
+    low = ladder.observation.low
+    wanted = actions * active if actions.ndim == 1 else np.where(active[:, None], actions, low)
     source = np.full(rows, maker, np.int8)
     cause = np.full(rows, whole, np.int8)
     if withheld is not None:

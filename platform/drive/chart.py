@@ -67,7 +67,7 @@ def _costs(axes: Axes, driven: Driven, palette: Palette) -> None:
         labelcolor=palette.ink,
         borderaxespad=0.0,
     )
-    decorate(axes, palette, x="", y="cost of an epoch, s")
+    decorate(axes, palette, x="", y=f"cost of an epoch, {driven.unit}".removesuffix(", 1"))
 
 
 def _sources(axes: Axes, driven: Driven, palette: Palette) -> None:

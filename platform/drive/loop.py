@@ -11,7 +11,6 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from ...policies.acting import PolicyActor
 from ...policies.interface import Controller
 from ...simulators.interface import HOLD, Observation, Simulator
 from ..client.asking import Answer, Client, Unavailable, infeasible
@@ -99,7 +98,7 @@ class Driver:
         self,
         *,
         simulator: Simulator,
-        actor: PolicyActor,
+        actor: Controller,
         client: Client,
         plan: Plan,
         speed: float,
@@ -133,11 +132,12 @@ class Driver:
             _note(run, epoch, true, answer)
             self._recovered(answer, epoch)
             wanted = self._actor.act(true, generator(action_seed))
-            run.agreed[epoch] = _share(actions == wanted, true)
+            run.agreed[epoch] = _share(_same(actions, wanted), true)
             step = self._simulator.step(actions)
             run.cost[epoch] = -step.reward
             # A placement that a node refuses, as a stale snapshot must expect, breaks nothing.
-            self._report(run, answer, {"legality": len(found)} if found else {})
+            broken = "box" if true.low.shape[1] else "legality"
+            self._report(run, answer, {broken: len(found)} if found else {})
             self._watch(epoch)
             if step.terminated or step.truncated:
                 break
@@ -223,11 +223,26 @@ def _restart(fault: Fault) -> int:
 
 
 def _executable(true: Observation, actions: Actions, epoch: int) -> tuple[Actions, list[str]]:
-    """The actions, or hold for everybody if one of them is not feasible, and what that was."""
+    """The actions, or hold for everybody if one of them is not feasible, and what that was.
+
+    Set-points that are not feasible are cut off at the end of their box, as a plant would.
+    """
     found = infeasible(true, actions)
     if not found:
         return actions, []
-    return np.full(len(true.agent), HOLD, np.int64), [f"epoch {epoch}: {found}"]
+    if true.low.shape[1]:
+        known = actions.shape == true.low.shape
+        wanted = np.where(np.isfinite(actions), actions, true.low) if known else true.low
+        held = np.clip(wanted, true.low, true.high).astype(np.float32)
+    else:
+        held = np.full(len(true.agent), HOLD, np.int64)
+    return held, [f"epoch {epoch}: {found}"]
+
+
+def _same(actions: Actions, wanted: Actions) -> NDArray[np.bool_]:
+    """``[A]`` agents whose action is the wanted one in every dimension."""
+    equal = actions == wanted
+    return equal if equal.ndim == 1 else equal.all(axis=1)
 
 
 def _empty(seed: int, epochs: int) -> Run:

@@ -15,7 +15,6 @@ from types import FrameType
 import numpy as np
 from numpy.typing import NDArray
 
-from ...policies.acting import PolicyActor
 from ...policies.interface import Controller
 from ...simulators.interface import Simulator
 from ..bundle import Bundle
@@ -24,6 +23,7 @@ from ..client.circuit import Circuit
 from ..client.fallback import baseline
 from ..files import UserError
 from ..progress import Report
+from ..registry import find_domain, find_scenario
 from ..tasks import DomainFactory
 from .faults import PROCESS, Plan
 from .loop import Driver, Run, in_process
@@ -79,6 +79,11 @@ class Driven:
     status: int | None
 
     @property
+    def unit(self) -> str:
+        """Of the cost, as the domain says."""
+        return find_domain(self.order.bundle.spec.domain).cost
+
+    @property
     def length(self) -> int:
         """Epochs that all driven episodes have."""
         return min(self.order.plan.end(run.back) for run in self.runs)
@@ -102,6 +107,11 @@ def run_drive(order: Order, progress: Report) -> Driven:
             "leave --url out"
         )
     factory = order.bundle.factory()
+    if "horizon" not in find_scenario(factory.domain, factory.scenario).model_fields:
+        raise UserError(
+            f"{factory.domain}/{factory.scenario} cannot be driven: its episodes have no length to "
+            "set (a knob 'horizon')"
+        )
     factory = replace(factory, settings={**factory.settings, "horizon": plan.room})
     actor, rule = order.bundle.actor(), baseline(order.bundle.folder)
     total = len(order.seeds) * plan.epochs
@@ -182,7 +192,7 @@ def _client(order: Order, factory: DomainFactory, url: str, rule: Controller) ->
 def _in_process(
     order: Order,
     simulator: Simulator,
-    controllers: tuple[PolicyActor, Controller],
+    controllers: tuple[Controller, Controller],
     epochs: int,
     progress: Report,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

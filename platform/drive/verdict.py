@@ -146,11 +146,13 @@ def _phase(driven: Driven, phase: str) -> list[Row]:
         (f"{driven.rule} in process", rule.mean(axis=1)),
     ):
         interval = bootstrap(values)
-        rows.append(Row.info(f"{phase}: cost, {name}", interval.point, "s"))
+        rows.append(Row.info(f"{phase}: cost, {name}", interval.point, driven.unit))
         if len(values) > 1:
             rows.append(
                 Row.info(
-                    f"{phase}: cost, {name}, 95 %", f"{interval.low:.4g}..{interval.high:.4g}", "s"
+                    f"{phase}: cost, {name}, 95 %",
+                    f"{interval.low:.4g}..{interval.high:.4g}",
+                    driven.unit,
                 )
             )
     made = shares(driven, phase)

@@ -15,6 +15,7 @@ from queue import Empty, Full, Queue
 import numpy as np
 
 from ..daemon.interface import Entry
+from ..decision.arrays import apart
 from ..decision.asking import ask
 from ..decision.supervised import Supervised
 from ..decision.types import Actions, Live, Policy
@@ -31,7 +32,8 @@ class Comparison:
 
     Attributes:
         status: of asking it.
-        disagreement: share of active agents for which it acts otherwise; NaN without an answer.
+        disagreement: share of active agents for which it acts otherwise (set-points: by more than
+            a fiftieth of the box); NaN without an answer.
         cost, executed: predicted cost of its actions, and of those that were executed.
     """
 
@@ -60,15 +62,12 @@ def compare(policy: Policy, live: Live, entry: Entry, *, limit: float) -> Compar
     active = observation.active
     return Comparison(
         "ok",
-        float(_differ(wanted, executed)[active].mean()) if active.any() else float("nan"),
+        float(apart(wanted, executed, observation)[active].mean())
+        if active.any()
+        else float("nan"),
         live.objective(observation, wanted)[0],
         live.objective(observation, executed)[0],
     )
-
-
-def _differ(one: Actions, other: Actions) -> Actions:
-    different = one != other
-    return different if different.ndim == 1 else different.any(axis=1)
 
 
 @dataclass(slots=True)
