@@ -174,16 +174,17 @@ class MeritOrder:
 
     def reach(self, price: Tensor, k: int, closed: bool) -> Tensor:
         """Output at a price before limits if segment k went on for ever, ``[B, U]``."""
+        if not self.any_flat:
+            return self._bent(price, k)
         slope = self.costs.slope.detach()[:, k]
-        if not self.all_flat:
-            inverse, intercepts = self.lines
-            bent = torch.addcmul(intercepts[k], price, inverse)
-            if not self.any_flat:
-                return bent
         step = (price >= slope) if closed else (price > slope)
         infinite = torch.tensor(torch.inf, dtype=slope.dtype, device=slope.device)
         jump = torch.where(step, infinite, -infinite)
-        return jump if self.all_flat else torch.where(self.costs.flat, jump, bent)
+        return jump if self.all_flat else torch.where(self.costs.flat, jump, self._bent(price, k))
+
+    def _bent(self, price: Tensor, k: int) -> Tensor:
+        inverse, intercepts = self.lines
+        return torch.addcmul(intercepts[k], price, inverse)
 
 
 def unit_costs(
