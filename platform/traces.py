@@ -1,4 +1,4 @@
-"""What is in a raw trace file: counts, ranges and load, read by the domains' own importers."""
+"""What is in a raw data file: counts, ranges and load, read by the domains' own importers."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from ..simulators.cloud.azure import read_azure_llm
 from ..simulators.cloud.openb import read_openb_nodes, read_openb_pods
 from ..simulators.cloud.swf import read_swf
 from ..simulators.tables import open_text
+from . import grids
 from .files import UserError
 from .rows import Row
 
@@ -19,7 +20,7 @@ HOUR = 3600.0
 
 
 def summary(kind: str, file: Path) -> list[Row]:
-    """Read ``file`` as a trace of that kind and describe it.
+    """Read ``file`` as data of that kind and describe it.
 
     Raises:
         UserError: no such kind; names the known ones.
@@ -112,6 +113,10 @@ READERS: Mapping[str, Callable[[Path], list[Row]]] = {
     "swf": _swf,
     "openb": _openb,
     "azure": _azure,
+    "matpower": grids.matpower,
+    "activsg": grids.activsg,
+    "rts-gmlc": grids.rts_gmlc,
+    "pglib-uc": grids.pglib_uc,
 }
 """Importers by the name that the command line takes."""
 

@@ -1,4 +1,4 @@
-"""``fairlead scenario``: what can be simulated, its knobs, its files, and raw traces."""
+"""``fairlead scenario``: what can be simulated, its knobs, its files, and raw data."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Overrides = Annotated[
 def register(app: typer.Typer) -> None:
     """Add the group of commands to ``app``."""
     group = typer.Typer(
-        no_args_is_help=True, help="List, show and check scenarios; look into raw trace files."
+        no_args_is_help=True, help="List, show and check scenarios; look into raw data files."
     )
     group.command("list")(list_scenarios)
     group.command("show")(show)
@@ -131,19 +131,24 @@ def check(
 
 
 def import_trace(
-    kind: Annotated[str, typer.Argument(help="Format: swf, openb or azure.")],
-    file: Annotated[Path, typer.Argument(help="The raw trace file, plain or gzip.")],
+    kind: Annotated[
+        str,
+        typer.Argument(help="Format: swf, openb, azure, matpower, activsg, rts-gmlc or pglib-uc."),
+    ],
+    file: Annotated[
+        Path, typer.Argument(help="The raw file, plain or gzip (rts-gmlc: its folder).")
+    ],
     as_json: AsJson = False,
 ) -> None:
-    """Read a raw trace FILE, check every line and field, and print what is in it.
+    """Read a raw data FILE, check every line and field, and print what is in it.
 
-    Scenarios read traces from the data folder by themselves; this shows whether they will accept a
+    Scenarios read files from the data folder by themselves; this shows whether they will accept a
     file, and what load it describes.
     """
     from ..rows import report
     from ..traces import summary
 
-    raise typer.Exit(report(f"{kind} trace {file}", summary(kind, file), as_json=as_json))
+    raise typer.Exit(report(f"{kind} {file}", summary(kind, file), as_json=as_json))
 
 
 def _named_scenario(name: str, overrides: list[str]) -> tuple[str, BaseModel]:

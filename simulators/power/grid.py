@@ -214,8 +214,8 @@ def check_grid(grid: Grid) -> Grid:
 
     Raises:
         GridError: lengths that differ, numbers that are not finite, bus numbers out of range, a
-            lower limit above the upper one, a cost curve that is not convex or does not ascend,
-            zero reactance, a negative rating, duplicate names.
+            lower limit above the upper one, a cost curve that is not convex, does not ascend or
+            does not reach from limit to limit, zero reactance, a negative rating, duplicate names.
     """
     tables = {
         "buses": (grid.buses, len(grid.buses.name)),
@@ -276,6 +276,11 @@ def _check_table(grid: str, table: str, columns: object, rows: int) -> None:
 def _check_values(grid: Grid) -> None:
     units, branches, storages = grid.units, grid.branches, grid.storages
     curve = units.curve
+    if curve.power.shape != curve.cost.shape or curve.power.shape[0] != len(units.name):
+        shapes = f"{curve.power.shape} and {curve.cost.shape}"
+        raise GridError(f"grid {grid.name!r}: curves are {shapes} for {len(units.name)} units")
+    ends = np.stack([units.low, units.high], axis=1)
+    unmet = ~np.isclose(curve.power[:, [0, -1]], ends, rtol=1e-9, atol=1e-9)
     steps = np.diff(curve.power, axis=1)
     slope = curve.slope
     # An empty first segment has no slope of its own; it must not count as a fall or rise.
@@ -287,6 +292,14 @@ def _check_values(grid: Grid) -> None:
         ("units", "low", units.low, units.low > units.high, "at most the upper limit"),
         ("units", "ramp", units.ramp, ~(units.ramp >= 0.0), "a rate of at least 0"),
         ("units", "curve.power", curve.power, (steps < 0.0).any(axis=1), "ascending points"),
+        ("units", "curve.power", curve.power, unmet.any(axis=1), "points from low to high"),
+        (
+            "units",
+            "curve.cost",
+            curve.cost,
+            ~np.isfinite(curve.cost).all(axis=1),
+            "finite costs",
+        ),
         (
             "units",
             "curve.cost",
