@@ -14,7 +14,7 @@ import numpy as np
 
 from .canvas import DARK, LIGHT, MINUS, Draw, Palette, number, render
 from .evaluation import EvaluationTable, Standing, unit_of
-from .files import write_atomic
+from .files import UserError, write_atomic
 from .plots import (
     comparison_draw,
     comparison_height,
@@ -22,7 +22,7 @@ from .plots import (
     learning_picture,
     time_picture,
 )
-from .registry import domains
+from .registry import find_domain
 from .run_data import RunData, read_run
 from .statistics import Interval
 
@@ -166,9 +166,7 @@ def _episode_section(run: RunData) -> Iterator[str]:
         f"{', and the best one with fresh information' if len(columns) > 2 else ''}. "
         "Figures that are zero for all of them are left out.</p>"
     )
-    # A run of a domain that is not installed here has figures without units.
-    domain = domains().get(str(run.config.get("domain")))
-    units = {} if domain is None else domain.units
+    units = _units(run)
     rows = [_row("th", ["figure", "unit", *map(escape, columns)])]
     for figure in table.figures:
         means = [_mean(table.values(name, figure)) for name in columns]
@@ -176,6 +174,14 @@ def _episode_section(run: RunData) -> Iterator[str]:
             unit = unit_of(figure, units).replace("1", "")
             rows.append(_row("td", [escape(figure), escape(unit), *map(_value, means)]))
     yield _wide(rows)
+
+
+def _units(run: RunData) -> Mapping[str, str]:
+    try:
+        return find_domain(str(run.config.get("domain"))).units
+    except UserError:
+        # A run of a domain that is not installed here can still be read, without units.
+        return {}
 
 
 def _learner_section(run: RunData) -> Iterator[str]:

@@ -8,6 +8,7 @@ state of the next observation.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Literal
 
 import numpy as np
@@ -291,3 +292,18 @@ class TrackFactory:
 
     def heuristics(self):
         return (Proportional(), Middle())
+
+
+def observations(count=12, *, seed=3, **settings):
+    """Observations of the toy under the middle of every box."""
+    simulator, rule = TrackSimulator(TrackScenario(**settings)), Middle()
+    seen = [simulator.reset(seed)]
+    while len(seen) < count:
+        seen.append(simulator.step(rule.act(seen[-1], None)).observation)
+    return seen
+
+
+def rows_of(seen, agents):
+    """The observation of some of its agents."""
+    names = ("agent", "candidates", "target", "mask", "low", "high", "active")
+    return replace(seen, **{name: getattr(seen, name)[agents] for name in names})
