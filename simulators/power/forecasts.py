@@ -21,8 +21,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..interface import Doubles
 from .grid import Grid, Units
@@ -47,7 +49,7 @@ class ErrorModel:
     time: float
     shape: float
     common: float
-    of: str = "capacity"
+    of: Literal["capacity", "actual"] = "capacity"
 
     def variance(self, lead: Doubles) -> Doubles:
         """At leads in s."""
@@ -130,7 +132,7 @@ class Forecaster:
             self.available[:, :, units] = np.clip(future - missed, 0.0, top)
 
 
-def _renewable(units: Units) -> tuple[np.ndarray, Doubles]:
+def _renewable(units: Units) -> tuple[NDArray[np.str_], Doubles]:
     which = np.flatnonzero(units.renewable)
     return np.array(units.kind)[which], units.high[which]
 
@@ -167,7 +169,7 @@ class Noise:
 
 NOISE: Mapping[str, Noise] = {
     "pv": Noise(std=0.129, correlation=0.80, common=0.09),
-    "rtpv": Noise(std=0.100, correlation=0.95, common=0.20),
+    "rtpv": Noise(std=0.090, correlation=0.95, common=0.20),
     "csp": Noise(std=0.129, correlation=0.80, common=0.09),
 }
 """So that what is left within the hour has the spread and the correlation of RTS-GMLC's only
@@ -235,7 +237,8 @@ def calibrate(
         capacity: ``[n]`` MW; without it errors are relative to ``actual`` itself.
 
     Raises:
-        ValueError: lengths that do not fit.
+        ValueError: lengths that do not fit, a column without energy or without error, errors
+            without memory.
     """
     per_hour = round(HOUR / step)
     if actual.shape[0] != day_ahead.shape[0] * per_hour or actual.shape[1:] != day_ahead.shape[1:]:
@@ -243,8 +246,12 @@ def calibrate(
             f"actual {actual.shape} in steps of {step} s does not cover day_ahead {day_ahead.shape}"
         )
     expected = _finer(day_ahead, per_hour)
+    for column in np.flatnonzero((actual.sum(axis=0) <= 0.0) | (expected.sum(axis=0) <= 0.0)):
+        raise ValueError(f"column {column} has no energy; expected some, day ahead and actual")
     expected = expected * (actual.sum(axis=0) / expected.sum(axis=0))
     error = actual - expected
+    for column in np.flatnonzero(~error.any(axis=0)):
+        raise ValueError(f"column {column} has no error at all; nothing can be measured")
     size = expected if capacity is None else np.broadcast_to(capacity, error.shape)
     power = (error**2).sum(axis=0) / (size**2).sum(axis=0)
     leads, kept = np.array([1, 2, 3, 6, 12, 24]), list[float]()
@@ -255,8 +262,13 @@ def calibrate(
         if rho < 0.2:
             break
         kept.append(rho)
-    minutes = leads[: len(kept)] * step
-    shape, offset = np.polyfit(np.log(minutes), np.log(-2.0 * np.log(kept)), 1)
+    if len(kept) < 2:
+        raise ValueError(
+            f"the error's correlation falls below 0.2 within two steps of {step} s ({kept}); "
+            "expected an error that lasts"
+        )
+    seconds = leads[: len(kept)] * step
+    shape, offset = np.polyfit(np.log(seconds), np.log(-2.0 * np.log(kept)), 1)
     return ErrorModel(
         ceiling=float(np.sqrt(np.median(power))),
         time=float(np.exp(-offset / shape)),
