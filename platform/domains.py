@@ -33,7 +33,8 @@ class Domain:
         heuristics: same-information and fresh baselines of a scenario.
         references: names of the reference states that the model offers, the default first.
         bound: proven lower bound on what an episode costs in the mean over seeds (minus the
-            return), whatever the policy; ``None`` for scenarios without one.
+            return), whatever the policy; ``None`` for scenarios without one. The regret over it
+            is shown where it is above 0.
         tuned: scenario name to the training knobs that differ from the general defaults there,
             nested as in ``TrainConfig``; files and overrides win over them.
         live: builds what the controller daemon must know of the domain, from a bundle's spec, its

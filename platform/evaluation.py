@@ -213,7 +213,7 @@ def evaluate(
         executor: plays the episodes; the result does not depend on which one.
         entrants: controllers with different names.
         seeds: of the episodes, without repetition.
-        bound: lower bound on minus the return that no policy can beat; adds the figure
+        bound: lower bound on minus the return that no policy can beat; if above 0, adds the figure
             ``regret`` = minus the return, over the bound, minus one.
         progress: told after every episode.
 
@@ -251,7 +251,7 @@ def _table(
             "seed": result.seed,
             "return": result.total,
         }
-        if bound is not None:
+        if bound is not None and bound > 0.0:
             record["regret"] = -result.total / bound - 1.0
         record |= {f"component.{name}": value for name, value in result.components.items()}
         for name, value in result.metrics.items():
