@@ -5,6 +5,7 @@ from __future__ import annotations
 import highspy
 import numpy as np
 import pytest
+from power_grids import random_curves
 
 from fairlead.models.power.economic import merit_order, quadratic_dispatch, segment_room
 from fairlead.simulators.power.costs import CostTable
@@ -20,19 +21,6 @@ def random_units(rng, count, *, straight=0.0):
     quadratic = np.stack([bend, rng.uniform(5.0, 50.0, count), rng.uniform(0.0, 500.0, count)], 1)
     low = rng.uniform(0.0, 50.0, count)
     return quadratic, low, low + rng.uniform(0.0, 300.0, count)
-
-
-def random_curves(rng, count, segments):
-    width = rng.uniform(1.0, 50.0, (count, segments)) * (rng.random((count, segments)) < 0.8)
-    width[:, 0] += 1.0
-    # Empty segments stand at the end, as curves of fewer points repeat their last one.
-    width = -np.sort(-width, axis=1)
-    slope = np.sort(rng.uniform(5.0, 80.0, (count, segments)), axis=1)
-    power = rng.uniform(0.0, 20.0, (count, 1)) + np.cumsum(np.pad(width, ((0, 0), (1, 0))), 1)
-    cost = rng.uniform(0.0, 400.0, (count, 1)) + np.cumsum(
-        np.pad(width * slope, ((0, 0), (1, 0))), 1
-    )
-    return Curves(power, cost)
 
 
 def by_highs(quadratic, low, high, demand):

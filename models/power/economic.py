@@ -165,19 +165,22 @@ def merit_order(
 
 
 def segment_room(curves: Curves, low: Doubles, high: Doubles) -> Doubles:
-    """MW of every segment ``[U, K]`` that lies in the box ``low .. high`` ``[U]``.
+    """MW of every segment ``[U, K]`` that lies in the box ``low .. high`` ``[U]``."""
+    return np.diff(np.clip(segment_ends(curves), low[:, None], high[:, None]), axis=1)
 
-    The first segment reaches down and the last one up as far as the box.
+
+def segment_ends(curves: Curves) -> Doubles:
+    """Ends of the segments ``[U, K + 1]`` MW, the outer ones at infinity.
+
+    So the first segment reaches down and the last one up as far as a unit's box does.
     """
     ends = curves.power.copy()
-    ends[:, 0], ends[:, -1] = -np.inf, np.inf
-    # The last segment with width is the one that continues; empty ones after it must not.
+    # The last segment with width is the one that goes on; empty ones after it must not.
     real = np.diff(curves.power, axis=1) > 0.0
     last = np.where(real.any(axis=1), real.shape[1] - 1 - np.argmax(real[:, ::-1], axis=1), 0)
-    column = np.arange(real.shape[1])
-    ends[:, 1:][column >= last[:, None]] = np.inf
-    inside = np.clip(ends, low[:, None], high[:, None])
-    return np.diff(inside, axis=1)
+    ends[:, 1:][np.arange(real.shape[1]) >= last[:, None]] = np.inf
+    ends[:, 0] = -np.inf
+    return ends
 
 
 def _check_box(low: Doubles, high: Doubles) -> None:
