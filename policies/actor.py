@@ -8,14 +8,17 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ..simulators.interface import Ints, Spec
-from .acting import NORMALISER
+from ..simulators.interface import Box, Floats, Ints, Spec
+from .box_acting import BOX_NORMALISER
+from .box_minibatch import BoxMinibatch
+from .columns import NORMALISER
 from .experience import Experience
 from .interface import PolicyArrays, Rollout
-from .networks import Parameters, scorer_weights
+from .minibatch import Minibatch
+from .networks import Parameters, box_weights, scorer_weights
 from .normaliser import Normaliser
 from .optimiser import StackedAdam
-from .settings import LearnerConfig, Sharing
+from .settings import LearnerConfig, NetworkSettings, Sharing
 
 
 def parameter_groups(spec: Spec, sharing: Sharing) -> tuple[Ints, tuple[str, ...]]:
@@ -27,8 +30,32 @@ def parameter_groups(spec: Spec, sharing: Sharing) -> tuple[Ints, tuple[str, ...
     return np.arange(spec.agents), tuple(f"agent{a}" for a in range(spec.agents))
 
 
+def _initial_weights(
+    spec: Spec, settings: NetworkSettings, groups: int, rng: np.random.Generator
+) -> dict[str, Floats]:
+    if isinstance(spec.action, Box):
+        return box_weights(
+            rng,
+            groups=groups,
+            agent_features=len(spec.agent_features),
+            dimensions=spec.action.dimensions,
+            hidden=settings.hidden,
+            output_scale=settings.output_scale,
+            concentration=settings.concentration,
+        )
+    return scorer_weights(
+        rng,
+        groups=groups,
+        agent_features=len(spec.agent_features),
+        candidate_features=len(spec.candidate_features),
+        hidden=settings.hidden,
+        context=settings.context,
+        output_scale=settings.output_scale,
+    )
+
+
 class Actor:
-    """Candidate scorers of all parameter groups.
+    """Networks of all parameter groups: candidate scorers, or those of set-points in boxes.
 
     Attributes:
         parameters: weights ``[G, ...]`` on the device.
@@ -43,15 +70,8 @@ class Actor:
     ) -> None:
         self.member, self.names = parameter_groups(spec, config.sharing)
         self.device = device
-        weights = scorer_weights(
-            rng,
-            groups=self.groups,
-            agent_features=len(spec.agent_features),
-            candidate_features=len(spec.candidate_features),
-            hidden=config.network.hidden,
-            context=config.network.context,
-            output_scale=config.network.output_scale,
-        )
+        self.boxes = isinstance(spec.action, Box)
+        weights = _initial_weights(spec, config.network, self.groups, rng)
         self.parameters: Parameters = {
             name: torch.from_numpy(value).to(device) for name, value in weights.items()
         }
@@ -76,7 +96,9 @@ class Actor:
         deciding = rollout.active
         self._set_normalisers(
             agent.calibrated(rollout.agent[:, :-1][deciding]),
-            candidate.calibrated(rollout.candidates[deciding[..., None] & rollout.mask]),
+            candidate
+            if self.boxes
+            else candidate.calibrated(rollout.candidates[deciding[..., None] & rollout.mask]),
             critic.calibrated(rollout.critic.reshape(-1, rollout.critic.shape[-1])),
         )
         self.calibrated = True
@@ -90,10 +112,11 @@ class Actor:
             agent_log=torch.from_numpy(agent.logarithmic).to(self.device),
             candidate_log=torch.from_numpy(candidate.logarithmic).to(self.device),
             device=self.device,
+            kind=BoxMinibatch if self.boxes else Minibatch,
         )
 
     def policy(self) -> PolicyArrays:
-        """Copies of weights and feature scales, ready for ``PolicyActor``."""
+        """Copies of weights and feature scales, ready for ``acting.actor``."""
         both = {**self.parameters, **self.scales}
         tensors = {name: value.cpu().numpy().copy() for name, value in both.items()}
         return PolicyArrays(tensors, self.member.copy())
@@ -102,10 +125,12 @@ class Actor:
         self, agent: Normaliser, candidate: Normaliser, critic: Normaliser
     ) -> None:
         self.normalisers = (agent, candidate, critic)
-        rows = (agent.shift, agent.scale, candidate.shift, candidate.scale)
+        names, rows = NORMALISER, (agent.shift, agent.scale, candidate.shift, candidate.scale)
+        if self.boxes:
+            names, rows = BOX_NORMALISER, rows[:2]
         self.scales: Parameters = {
             name: torch.from_numpy(np.repeat(row[None], self.groups, axis=0)).to(self.device)
-            for name, row in zip(NORMALISER, rows, strict=True)
+            for name, row in zip(names, rows, strict=True)
         }
 
     def state(self) -> dict[str, NDArray[Any]]:

@@ -10,18 +10,19 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..simulators.interface import Choice, Doubles, Spec
+from ..simulators.interface import Doubles, Spec
 from ..simulators.streams import Streams
 from .actor import Actor
 from .advantages import gae, mixed_reward
 from .ascent import Ascent
 from .critic import Critic, central_inputs, own_inputs
 from .descent import DescentGuidance, part
-from .experience import Decisions, check_rollout
+from .experience import Decisions
 from .happo import happo
 from .interface import PolicyArrays, Rollout
 from .ppo import Ppo
 from .projection.stage import ProjectionStage
+from .rollout_check import check_rollout
 from .settings import LearnerConfig
 from .trust.budgets import RunningK
 from .trust.hatrpo import hatrpo
@@ -30,7 +31,7 @@ from .trust.hatrpo_w import hatrpo_w
 
 
 class ActorCritic:
-    """Implements ``Learner`` for simulators whose agents choose among candidates.
+    """Implements ``Learner`` for simulators whose agents choose among candidates or set boxes.
 
     Every random choice of update ``u`` comes from streams named after ``u``, so the state to resume
     from holds no generator. Guidance has streams of its own: with alpha = 0 the numbers are those
@@ -38,8 +39,6 @@ class ActorCritic:
     """
 
     def __init__(self, spec: Spec, config: LearnerConfig, *, seed: int, device: str) -> None:
-        if not isinstance(spec.action, Choice):
-            raise TypeError(f"scenario {spec.scenario!r} has box actions; this learner chooses")
         self.spec, self.config, self.seed = spec, config, seed
         self.device = torch.device(device)
         self.updates = 0
@@ -67,16 +66,11 @@ class ActorCritic:
         """One update; see ``Learner``.
 
         Raises:
-            ValueError: arrays that do not fit the spec, masked actions, or guidance that is asked
-                for and missing from the roll-out.
+            ValueError: arrays that do not fit the spec, masked actions, shares outside [0, 1], or
+                guidance that is asked for and missing from the roll-out.
         """
         config = self.config
-        check_rollout(
-            rollout,
-            agents=self.spec.agents,
-            candidates=rollout.mask.shape[3],
-            features=len(self.spec.agent_features),
-        )
+        check_rollout(rollout, self.spec)
         self.actor.calibrate(rollout)
         experience = self.actor.experience(rollout)
         decisions = Decisions(rollout, self.actor.member, self.actor.groups)
@@ -214,7 +208,7 @@ class ActorCritic:
     # -- policy and state ---------------------------------------------------------------------
 
     def policy(self) -> PolicyArrays:
-        """Copies of weights and feature scales, ready for ``PolicyActor``."""
+        """Copies of weights and feature scales, ready for ``acting.actor``."""
         return self.actor.policy()
 
     def state(self) -> tuple[dict[str, NDArray[np.generic]], dict[str, object]]:

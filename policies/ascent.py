@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from ..simulators.interface import Bools, Doubles, Ints
-from .experience import Decisions, Minibatch, Pass
+from .experience import Decisions, Pass
+from .minibatch import DecisionBatch
 from .networks import Parameters
 from .optimiser import StackedAdam
 from .ppo import Ppo
@@ -127,12 +128,12 @@ class Ascent:
         return self.ppo.blend is not None and self.ppo.blend.joint is not None
 
     def memory(self) -> Tensor | None:
-        """Room for the old log-probabilities of all decisions, where passes repeat them."""
+        """Room for the old outputs of all decisions, where passes repeat them."""
         if self.config.passes == 1 or not self.whole:
             return None
         experience = self.ppo.experience
         rows = experience.episodes * experience.epochs * experience.agents
-        return torch.zeros(rows, experience.choices, device=experience.device)
+        return torch.zeros(rows, experience.outputs, device=experience.device)
 
     def passes(self, rng: np.random.Generator, groups: Ints) -> list[Pass]:
         """PPO: all random choices of a block's update, made before its loop."""
@@ -162,7 +163,9 @@ class Ascent:
         width = max(1, max(self.config.max_samples, 4096) // groups.size)
         return self._on_device(self.decisions.everything(groups, width=width))
 
-    def sample(self, table: tuple[Ints, Bools], groups: Ints, most: int | None = None) -> Minibatch:
+    def sample(
+        self, table: tuple[Ints, Bools], groups: Ints, most: int | None = None
+    ) -> DecisionBatch:
         """The decisions of these groups from a table of all groups ``[G, b]``, the first ``most``.
 
         Columns that hold nobody's decision are left out.

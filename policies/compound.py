@@ -15,11 +15,10 @@ from torch import Tensor
 
 from ..simulators.interface import Ints
 from .ascent import Ascent
-from .distributions import log_probability
-from .experience import Minibatch
+from .minibatch import DecisionBatch
 
-Seen = tuple[Minibatch, Tensor, Tensor]
-"""All decisions of some groups, with their log-probabilities before and after a move."""
+Seen = tuple[DecisionBatch, Tensor, Tensor]
+"""All decisions of some groups, with their outputs before and after a move."""
 
 DETAILED = 32
 """Up to this many positions, statistics are given for each; beyond it at powers of two."""
@@ -34,7 +33,7 @@ class Compound:
     """
 
     def __init__(self, ascent: Ascent, *, reported: bool = False) -> None:
-        """``reported``: every call of ``advance`` brings the log-probabilities along."""
+        """``reported``: every call of ``advance`` brings the outputs along."""
         experience = ascent.ppo.experience
         self._ascent, self._agents = ascent, experience.agents
         self._shape = (experience.episodes, experience.epochs)
@@ -75,7 +74,7 @@ class Compound:
     def advance(self, groups: Ints, *, last: bool, seen: list[Seen] | None = None) -> None:
         """Take in that these groups have new weights; with ``last`` nobody needs to know.
 
-        ``seen`` are all their decisions with log-probabilities before and after.
+        ``seen`` are all their decisions with outputs before and after.
         """
         if last:
             return
@@ -83,15 +82,15 @@ class Compound:
         if not self._reported:
             self._evaluate(groups, self._new)
         elif seen is None:
-            raise ValueError("this compound ratio needs the log-probabilities of every move")
+            raise ValueError("this compound ratio needs the outputs of every move")
         else:
             first = not self._known[groups].all()
             for batch, old, new in seen:
                 real = batch.weight > 0.0
                 flat = batch.index[real]
-                self._new[flat] = log_probability(new, batch.actions)[real]
+                self._new[flat] = batch.log_probability(new)[real]
                 if first:
-                    self._old[flat] = log_probability(old, batch.actions)[real]
+                    self._old[flat] = batch.log_probability(old)[real]
             self._known[groups] = True
         self._total = self._total - before + self._change(groups)
         self.moved += 1
@@ -111,10 +110,10 @@ class Compound:
             weights = ascent.weights(placed)
             for index, real in ascent.everything(members):
                 batch = ascent.ppo.experience.minibatch(index, real, placed)
-                log_p = batch.outputs(weights)
-                into[index[real]] = log_probability(log_p, batch.actions)[real]
+                outputs = batch.outputs(weights)
+                into[index[real]] = batch.log_probability(outputs)[real]
                 if self._joint is not None and self._joint.policy is not None:
-                    chosen = (log_p.exp() * batch.mask)[real]
+                    chosen = batch.mean_action(outputs)[real]
                     self._joint.policy.view(-1, chosen.shape[1])[index[real]] = chosen
 
     def _change(self, groups: Ints) -> Tensor:

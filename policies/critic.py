@@ -156,6 +156,7 @@ def own_inputs(
 ) -> Tensor:
     """Each agent's own features, mean legal candidate and group: ``[E * (T + 1) * A, F + C + G]``.
 
+    Set-points: own features and group alone, C = 0.
     A roll-out records no candidates at the bootstrap epoch; there the candidates of the epoch
     before stand in (one epoch older information for one value per episode and agent).
     """
@@ -167,13 +168,11 @@ def own_inputs(
     parts: list[Tensor] = []
     for episode in range(rollout.agent.shape[0]):
         own = torch.from_numpy(agent(rollout.agent[episode])).to(device)
-        each = normalise(to_tensor(rollout.candidates[episode], device), *scales)
-        context = pooled(each, to_tensor(rollout.mask[episode], device))
-        context = torch.cat([context, context[-1:]])
         member = torch.from_numpy(groups).to(device).expand(own.shape[0], -1, -1)
-        parts.append(
-            torch.cat([own, context, member], dim=2).reshape(
-                -1, own.shape[2] + context.shape[2] + groups.shape[1]
-            )
-        )
+        columns = [own, member]
+        if not rollout.boxes:
+            each = normalise(to_tensor(rollout.candidates[episode], device), *scales)
+            context = pooled(each, to_tensor(rollout.mask[episode], device))
+            columns.insert(1, torch.cat([context, context[-1:]]))
+        parts.append(torch.cat(columns, dim=2).flatten(0, 1))
     return torch.cat(parts)

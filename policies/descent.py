@@ -17,12 +17,12 @@ from .actor import Actor
 from .alignment import AlignmentMonitor, GradientGram
 from .alpha import AlphaController
 from .ascent import NAMED_GROUPS
-from .distributions import masked_probabilities
-from .experience import Decisions, Experience, Minibatch
+from .experience import Decisions, Experience
 from .gradients import time_units, unit_gram
-from .guidance import AdvantageScale, Blend, JointValues, guidance_advantage
+from .guidance import AdvantageScale, Blend, JointBoxes, JointChoices, JointValues
 from .interface import Rollout
-from .joint_guidance import JointGuidance
+from .joint_guidance import JointGuidance, JointSetPoints
+from .minibatch import DecisionBatch
 from .networks import to_tensor
 from .ppo import Ppo
 from .settings import LearnerConfig
@@ -132,24 +132,26 @@ class DescentGuidance:
                 "guidance.estimator=joint needs a roll-out with recorded effects; record them or "
                 "set guidance.estimator=expected"
             )
-        return JointValues(
-            JointGuidance.from_effects(rollout.effects, self._actor.device),
-            to_tensor(rollout.guidance, self._actor.device).flatten(0, 1),
-            to_tensor(rollout.mask, self._actor.device).flatten(0, 1),
-        )
+        device = self._actor.device
+        guidance = to_tensor(rollout.guidance, device).flatten(0, 1)
+        mask = to_tensor(rollout.mask, device).flatten(0, 1)
+        if rollout.boxes:
+            effects = JointSetPoints.from_effects(rollout.effects, device)
+            taken = to_tensor(rollout.actions, device).flatten(0, 1)
+            return JointBoxes(effects, guidance, mask, taken)
+        return JointChoices(JointGuidance.from_effects(rollout.effects, device), guidance, mask)
 
     @torch.no_grad()
     def _square(
         self, experience: Experience, decisions: Decisions, rng: np.random.Generator
     ) -> float:
-        """Mean of ``sum_a pi(a) A^G(a)^2`` over a random subset of decisions."""
+        """Mean of ``E (A^G)^2`` over a random subset of decisions."""
         everyone = np.arange(self._actor.groups)
         share = max(64, self._config.max_samples // everyone.size)
         table = decisions.table(rng, everyone, per_group=share)
         batch = experience.minibatch(*experience.placed(*table, everyone))
-        log_p = batch.outputs(self._actor.parameters)
-        advantage = guidance_advantage(log_p, batch.guidance, batch.mask)
-        square = (masked_probabilities(log_p, batch.mask) * advantage.square()).sum(dim=-1)
+        outputs = batch.outputs(self._actor.parameters)
+        square = batch.squared_guidance(outputs, batch.guidance)
         # Groups count by their number of decisions, not each the same.
         count = torch.from_numpy(decisions.count).to(self._actor.device).double()
         return float((batch.mean(square).double() * count).sum() / count.sum())
@@ -181,10 +183,10 @@ class DescentGuidance:
             for whole in (np.zeros(self._actor.groups), np.ones(self._actor.groups))
         ]
 
-        def objectives(batch: Minibatch, log_p: Tensor) -> tuple[Tensor, Tensor]:
-            old = log_p.detach()
+        def objectives(batch: DecisionBatch, outputs: Tensor) -> tuple[Tensor, Tensor]:
+            old = outputs.detach()
             of_return, of_guidance = (
-                one.surrogate(batch, old, log_p, None, clip=None)[0] for one in pure
+                one.surrogate(batch, old, outputs, None, clip=None)[0] for one in pure
             )
             return of_return, of_guidance
 
@@ -192,7 +194,6 @@ class DescentGuidance:
             self._actor.parameters,
             ppo.experience,
             units,
-            network=lambda parameters, batch: batch.outputs(parameters),
             objectives=objectives,
         )
 

@@ -14,6 +14,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+NEAREST = 1e-7
+"""Share of a box by which densities keep off its ends: sampled in floating point, an end can be hit
+exactly, where the density is a limit of 0."""
+
 
 def masked_log_softmax(logits: Tensor, mask: Tensor) -> Tensor:
     """Log-probabilities ``[..., K]``; 0 (not -inf) where the mask is false.
@@ -73,6 +77,11 @@ class BoxBeta:
         plus = torch.nn.functional.softplus
         return BoxBeta(1.0 + plus(first), 1.0 + plus(second), low, high)
 
+    @staticmethod
+    def of_shares(outputs: Tensor, free: Tensor) -> BoxBeta:
+        """Of the shares in [0, 1] of boxes, of which only the ``free`` ones have a width."""
+        return BoxBeta.from_network(outputs, outputs.new_zeros(free.shape), free.to(outputs.dtype))
+
     @property
     def mean(self) -> Tensor:
         """Expected set-point ``[..., D]``."""
@@ -88,12 +97,32 @@ class BoxBeta:
         free, width = self._free()
         u = (x - self.low) / width
         inside = (u >= 0.0) & (u <= 1.0)
-        # Sampled in floating point, u can hit an end exactly; the density there is a limit of 0.
-        u = u.clamp(1e-7, 1.0 - 1e-7)
+        u = u.clamp(NEAREST, 1.0 - NEAREST)
         log = (self.a - 1.0) * u.log() + (self.b - 1.0) * torch.log1p(-u)
         log = log - _log_beta(self.a, self.b) - width.log()
         log = torch.where(inside, log, torch.full_like(log, -torch.inf))
         return torch.where(free, log, torch.zeros_like(log)).sum(dim=-1)
+
+    def score(self, x: Tensor) -> Tensor:
+        """Derivatives of the log-density at ``x`` by all a, then all b, ``[..., 2 D]``."""
+        free, width = self._free()
+        u = ((x - self.low) / width).clamp(NEAREST, 1.0 - NEAREST)
+        both = torch.digamma(self.a + self.b)
+        by_a = u.log() - torch.digamma(self.a) + both
+        by_b = torch.log1p(-u) - torch.digamma(self.b) + both
+        return torch.cat([torch.where(free, by, torch.zeros_like(by)) for by in (by_a, by_b)], -1)
+
+    def information(self, along_a: Tensor, along_b: Tensor) -> tuple[Tensor, Tensor]:
+        """Fisher information of the shapes times a direction ``[..., D]`` twice.
+
+        ``[[t(a) - t(a+b), -t(a+b)], [-t(a+b), t(b) - t(a+b)]]`` with the trigamma function t.
+        """
+        free, _ = self._free()
+        both = torch.polygamma(1, self.a + self.b) * (along_a + along_b)
+        first = torch.polygamma(1, self.a) * along_a - both
+        second = torch.polygamma(1, self.b) * along_b - both
+        zero = torch.zeros_like(both)
+        return torch.where(free, first, zero), torch.where(free, second, zero)
 
     def entropy(self) -> Tensor:
         """Differential entropy in nats."""

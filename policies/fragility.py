@@ -24,8 +24,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..simulators.interface import Bools, Doubles, Floats, Ints, Observation, Spec
-from .acting import NORMALISER
+from ..simulators.interface import Bools, Choice, Doubles, Floats, Ints, Observation, Spec
+from .columns import NORMALISER
 from .interface import PolicyArrays
 from .networks import Parameters, normalise, scores
 
@@ -88,9 +88,16 @@ class FragilityGauge:
         spec: of the simulator that the policy was trained for.
         arrays: weights and feature scales of a candidate-scorer policy.
         device: where to compute.
+
+    Raises:
+        TypeError: a scenario whose agents set boxes: a density has no commitment cost.
     """
 
     def __init__(self, spec: Spec, arrays: PolicyArrays, device: str = "cpu") -> None:
+        if not isinstance(spec.action, Choice):
+            raise TypeError(
+                f"scenario {spec.scenario!r} has box actions; commitment costs are of choices"
+            )
         self._device = torch.device(device)
         tensors = {
             name: torch.tensor(value, dtype=torch.float64, device=self._device)

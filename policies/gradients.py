@@ -10,11 +10,12 @@ from torch import Tensor
 
 from ..simulators.interface import Bools, Ints
 from .alignment import GradientGram
-from .experience import Experience, Minibatch
+from .experience import Experience
+from .minibatch import DecisionBatch
 from .networks import Parameters
 
-Objectives = Callable[[Minibatch, Tensor], tuple[Tensor, Tensor]]
-"""Minibatch and its log-probabilities ``[g, b, K]`` to the J and the G objective, each ``[g]``."""
+Objectives = Callable[[DecisionBatch, Tensor], tuple[Tensor, Tensor]]
+"""Minibatch and its outputs ``[g, b, O]`` to the J and the G objective, each ``[g]``."""
 
 FLOATS = 30_000_000
 """Gradient entries held at once; more groups than fit are taken in chunks."""
@@ -25,7 +26,6 @@ def unit_gram(
     experience: Experience,
     units: Sequence[tuple[Ints, Bools]],
     *,
-    network: Callable[[Parameters, Minibatch], Tensor],
     objectives: Objectives,
 ) -> GradientGram:
     """Gram matrix of per-unit gradients.
@@ -34,7 +34,6 @@ def unit_gram(
         parameters: stacked policy weights ``[G, ...]``.
         experience: the roll-out.
         units: for each unit, decision addresses and which are real, each ``[G, b]``.
-        network: the policy's log-probabilities.
         objectives: at the roll-out policy, so that their gradients are the policy gradients.
     """
     groups = next(iter(parameters.values())).shape[0]
@@ -52,7 +51,7 @@ def unit_gram(
                 torch.from_numpy(real[picked]).to(experience.device),
                 chosen,
             )
-            both = objectives(batch, network(leaves, batch))
+            both = objectives(batch, batch.outputs(leaves))
             for part, objective in enumerate(both):
                 gradients = torch.autograd.grad(
                     objective.sum(), list(leaves.values()), retain_graph=part == 0

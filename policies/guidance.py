@@ -11,7 +11,8 @@ advantage is ``A^G(a) = q(a) - sum_a' pi(a') q(a')``. Two estimators of its poli
 - *sampled*: ``A^G(a_taken) grad log pi(a_taken)``,
 - *expected*: ``sum_a pi(a) A^G(a) grad log pi(a)``, the mean of the former over own actions,
 
-have the same mean; the second has no own-action noise. The third estimator, *joint*, is the
+have the same mean; the second has no own-action noise. (Set-points have a q for every share v, and
+an integral for the sum: a closed form, :mod:`.box_minibatch`.) The third estimator, *joint*, is the
 expected one with q taken under the current policy of all agents instead of at the sampled actions
 of the others (:mod:`.joint_guidance`). Blend: ``(1 - alpha) A^J + alpha c A^G``,
 with ``c = RMS(A^J) / RMS(A^G)`` from running mean squares. The critic never sees any of this.
@@ -19,6 +20,7 @@ with ``c = RMS(A^J) / RMS(A^G)`` from running mean squares. The critic never see
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,43 +30,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..simulators.interface import HOLD
-from .distributions import masked_probabilities
-from .experience import Minibatch
-from .joint_guidance import JointGuidance
-
-
-def guidance_advantage(log_p: Tensor, guidance: Tensor, mask: Tensor) -> Tensor:
-    """``q(a) - sum_a' pi(a') q(a')`` for every legal own action, 0 elsewhere; ``[..., K]``.
-
-    Values are taken relative to holding first, which is always legal: an agent whose actions are
-    all worth the same then gets exactly 0, whatever the rounding of its probabilities.
-    """
-    relative = guidance - guidance[..., HOLD : HOLD + 1]
-    mean = (masked_probabilities(log_p, mask) * relative).sum(dim=-1, keepdim=True)
-    return (relative - mean) * mask
-
-
-def clipped_surrogate(ratio: Tensor, advantage: Tensor, clip: float | None) -> Tensor:
-    """``min(r A, clip(r, 1 - eps, 1 + eps) A)`` (arXiv 1707.06347, eq. 7), elementwise.
-
-    ``clip=None`` is ``r A``.
-    """
-    if clip is None:
-        return ratio * advantage
-    return torch.minimum(ratio * advantage, ratio.clamp(1.0 - clip, 1.0 + clip) * advantage)
-
-
-def expected_surrogate(
-    old_log_p: Tensor, log_p: Tensor, advantage: Tensor, mask: Tensor, clip: float | None
-) -> Tensor:
-    """``sum_a pi_old(a) f(r(a), A(a))`` with ``r = pi / pi_old``; ``[..., K]`` to ``[...]``.
-
-    ``f`` is the PPO clip, or plain ``r A`` with ``clip=None`` (then it is ``sum_a pi(a) A(a)``).
-    """
-    if clip is None:
-        return (masked_probabilities(log_p, mask) * advantage).sum(dim=-1)
-    terms = clipped_surrogate((log_p - old_log_p).exp(), advantage, clip)
-    return (masked_probabilities(old_log_p, mask) * terms).sum(dim=-1)
+from .joint_guidance import JointGuidance, JointSetPoints
+from .minibatch import DecisionBatch
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +42,7 @@ class Blend:
         of_return: ``1 - alpha`` of each parameter group, ``[G]``.
         of_guidance: ``alpha c``, ``[G]``.
         estimator: ``sampled``, ``expected`` or ``joint``.
-        clip: whether the expected surrogate has the PPO clip, too.
+        clip: whether the expected surrogate of choices has the PPO clip, too.
         pace: factor on the step size, ``[G]``; 1 where alpha is 0.
         target_kl: KL at which a group's update stops, ``[G]`` nats.
         joint: guidance under the current joint policy, for the ``joint`` estimator.
@@ -89,48 +56,85 @@ class Blend:
     target_kl: Tensor
     joint: JointValues | None = None
 
-    def values(self, batch: Minibatch, log_p: Tensor) -> Tensor:
-        """Guidance values q of the minibatch's own actions ``[g, b, K]``."""
-        return batch.guidance if self.joint is None else self.joint(batch, log_p)
+    def values(self, batch: DecisionBatch, outputs: Tensor) -> Tensor:
+        """Guidance of the minibatch's own actions, of the shape of ``batch.guidance``."""
+        return batch.guidance if self.joint is None else self.joint(batch, outputs)
 
 
-class JointValues:
-    """Expected own-action values under the current joint policy, for minibatches of whole epochs.
+class JointValues(ABC):
+    """Own actions' guidance under the current joint policy, for minibatches of whole epochs.
 
-    A minibatch must hold *all* decisions of its epochs, or ``policy`` ``[E * T, A, K]`` must give
-    the probabilities of the agents that it leaves out (HAPPO: the other blocks).
+    A minibatch must hold *all* decisions of its epochs, or ``policy`` ``[E * T, A, K or D]`` must
+    give the mean actions of the agents that it leaves out (HAPPO: the other blocks).
+    """
+
+    def __init__(self, guidance: Tensor, mask: Tensor) -> None:
+        """``guidance`` ``[E * T, A, ...]`` and ``mask`` ``[E * T, A, K or D]`` of the roll-out."""
+        self._guidance, self._mask = guidance, mask
+        self.policy: Tensor | None = None
+
+    def __call__(self, batch: DecisionBatch, outputs: Tensor) -> Tensor:
+        """Guidance as in ``batch.guidance``, given the policy's current outputs; detached."""
+        agents = self._mask.shape[1]
+        epoch = torch.div(batch.index, agents, rounding_mode="floor")
+        agent = batch.index - epoch * agents
+        epochs, place = torch.unique(epoch, return_inverse=True)
+        shape = (epochs.numel(), *self._mask.shape[1:])
+        actions = outputs.new_zeros(shape) if self.policy is None else self.policy[epochs]
+        real = batch.weight > 0.0
+        actions[place[real], agent[real]] = batch.mean_action(outputs)[real]
+        values = self._values(epochs, actions)[place, agent]
+        mask = batch.mask.repeat(1, 1, values.shape[-1] // batch.mask.shape[-1])
+        # Padding may stand on a decision that has no other candidate to compare with.
+        return values.masked_fill(~(mask & real.unsqueeze(-1)), 0.0)
+
+    @abstractmethod
+    def _values(self, epochs: Tensor, actions: Tensor) -> Tensor:
+        """Guidance of everybody in these epochs, given everybody's mean action."""
+
+
+class JointChoices(JointValues):
+    """Expected values of candidates ``[g, b, K]``.
 
     Holding does not move x; where the roll-out prices it (``Influence.hold_cost``), it is worth the
     best other candidate less that price, which is read off the recorded values.
     """
 
     def __init__(self, effects: JointGuidance, guidance: Tensor, mask: Tensor) -> None:
-        """``guidance`` and ``mask`` are the roll-out's, ``[E * T, A, K]``."""
-        self._effects, self._mask = effects, mask
-        self.policy: Tensor | None = None
+        super().__init__(guidance, mask)
+        self._effects = effects
         others = guidance[..., HOLD + 1 :].masked_fill(~mask[..., HOLD + 1 :], -torch.inf)
         # Without a price every hold is worth exactly 0.
         self._priced = bool((guidance[..., HOLD] != 0.0).any())
         self._hold_cost = others.amax(dim=-1) - guidance[..., HOLD]
 
-    def __call__(self, batch: Minibatch, log_p: Tensor) -> Tensor:
-        """Values ``[g, b, K]`` given the policy's current log-probabilities, detached."""
-        agents = self._mask.shape[1]
-        epoch = torch.div(batch.index, agents, rounding_mode="floor")
-        agent = batch.index - epoch * agents
-        epochs, place = torch.unique(epoch, return_inverse=True)
-        shape = (epochs.numel(), *self._mask.shape[1:])
-        probabilities = log_p.new_zeros(shape) if self.policy is None else self.policy[epochs]
-        real = batch.weight > 0.0
-        chosen = masked_probabilities(log_p, batch.mask)
-        probabilities[place[real], agent[real]] = chosen[real]
-        values = self._effects.at(epochs).values(probabilities)
+    def _values(self, epochs: Tensor, actions: Tensor) -> Tensor:
+        values = self._effects.at(epochs).values(actions)
         if self._priced:
             legal = self._mask[epochs][..., HOLD + 1 :]
             best = values[..., HOLD + 1 :].masked_fill(~legal, -torch.inf).amax(dim=-1)
             values[..., HOLD] = best - self._hold_cost[epochs]
-        # Padding may stand on a decision that has no other candidate to compare with.
-        return values[place, agent].masked_fill(~(batch.mask & real.unsqueeze(-1)), 0.0)
+        return values
+
+
+class JointBoxes(JointValues):
+    """Coefficients s and h of set-points ``[g, b, 2 D]``; ``taken`` are the recorded shares.
+
+    d is quadratic, so that s depends on the others' shares through their mean alone, and h on
+    nothing.
+    """
+
+    def __init__(
+        self, effects: JointSetPoints, guidance: Tensor, mask: Tensor, taken: Tensor
+    ) -> None:
+        super().__init__(guidance, mask)
+        self._effects, self._taken = effects, taken
+
+    def _values(self, epochs: Tensor, actions: Tensor) -> Tensor:
+        change = torch.where(self._mask[epochs], actions - self._taken[epochs], 0.0)
+        values = self._guidance[epochs]
+        values[..., : change.shape[-1]] += self._effects.slopes(epochs, change)
+        return values
 
 
 class AdvantageScale:

@@ -127,8 +127,9 @@ class GuidanceSettings(Settings):
     )
     clip: bool = knob(
         False,
-        "apply the PPO clip to the expected guidance surrogate, too; off lets a guided policy move "
-        "up to target_kl per update, which needs fewer episodes",
+        "choices: apply the PPO clip to the expected guidance surrogate, too; off lets a guided "
+        "policy move up to target_kl per update, which needs fewer episodes. Set-points: the "
+        "surrogate is an exact expectation and never clipped",
     )
     target_kl: float = knob(
         3.0,

@@ -13,7 +13,7 @@ from ..simulators.interface import Bools, Floats, Ints, Observation
 Actions = Ints | Floats
 """What agents do: candidates ``[..., A]`` int64, or set-points ``[..., A, D]`` float32."""
 
-Information = Literal["same", "fresh"]
+Information = Literal["same", "central", "fresh"]
 
 
 @runtime_checkable
@@ -21,8 +21,9 @@ class Controller(Protocol):
     """Anything that decides: a heuristic rule or a trained policy.
 
     ``information`` is ``"same"`` if it reads only the decentralised part of the observation that
-    every agent has (stale, all at once), ``"fresh"`` if it is run agent after agent through
-    ``SequentialSimulator.step_fresh``.
+    every agent has (stale, all at once), ``"central"`` if one place reads what all of them and the
+    forecasts say (``observation.exogenous``; never what is still to come), ``"fresh"`` if it is run
+    agent after agent through ``SequentialSimulator.step_fresh``.
     """
 
     @property

@@ -13,6 +13,9 @@ value
 whose policy-weighted sum has the gradient of E d itself: several passes over one roll-out are then
 descent on one potential, not a chase. After arXiv 2602.20078 (which uses the sampled state); this
 form is derived here.
+
+Set-points in boxes: with value z of a whole box and shares v, the slope of an own share depends on
+the others' through ``sum_{j != i} z_j v_j`` alone, so their means take the place of their samples.
 """
 
 from __future__ import annotations
@@ -97,3 +100,42 @@ def _own_mean(place: Tensor, expected: Tensor) -> Tensor:
     place, expected = place.flatten(2), expected.flatten(2)
     same = (place.unsqueeze(-1) == place.unsqueeze(-2)).to(expected.dtype)
     return torch.einsum("baij,baj->bai", same, expected).view(shape)
+
+
+@dataclass(frozen=True, slots=True)
+class JointSetPoints:
+    """Effects of set-points on the state, for the change that other shares make to own slopes.
+
+    Attributes:
+        weight: ``[B, X]`` diagonal of W.
+        index: ``[B, A, D, M]`` int64 coordinates, -1 = padding; none twice in one row.
+        value: ``[B, A, D, M]`` effect of a whole box; zero where padded.
+    """
+
+    weight: Tensor
+    index: Tensor
+    value: Tensor
+
+    @classmethod
+    def from_effects(cls, effects: Effects, device: torch.device) -> JointSetPoints:
+        """Recorded effects ``[E, T, ...]`` on ``device``, episodes and epochs flattened."""
+        weight, index, value = (
+            torch.from_numpy(array).to(device).flatten(0, 1)
+            for array in (effects.weight, effects.index, effects.value)
+        )
+        return cls(weight, index, value)
+
+    def slopes(self, epochs: Tensor, change: Tensor) -> Tensor:
+        """Change of s ``[n, A, D]`` where all *other* shares change by ``[n, A, D]`` on average.
+
+        ``sum_m W value_m (T_m - value_m change)``, with T the whole change of the state;
+        ``epochs`` ``[n]`` are indices into B.
+        """
+        weight, value = self.weight[epochs], self.value[epochs]
+        count, coordinates = weight.shape
+        offset = torch.arange(count, device=weight.device).view(-1, 1, 1, 1) * coordinates
+        place = self.index[epochs].clamp(min=0).long() + offset
+        own = value * change.unsqueeze(-1)
+        total = torch.zeros_like(weight).reshape(-1)
+        total.index_add_(0, place.reshape(-1), own.reshape(-1))
+        return (weight.reshape(-1)[place] * value * (total[place] - own)).sum(dim=-1)

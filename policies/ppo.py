@@ -13,12 +13,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .distributions import entropy, log_probability
-from .experience import Experience, Minibatch, Pass
-from .guidance import Blend, clipped_surrogate, expected_surrogate, guidance_advantage
+from .experience import Experience, Pass
+from .guidance import Blend
+from .minibatch import DecisionBatch
 from .networks import Parameters
 from .optimiser import StackedAdam
 from .settings import LearnerConfig
+from .surrogates import clipped_surrogate
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,8 +29,8 @@ class Block:
     ``groups`` ``[g]`` are their numbers, ``parameters`` ``[g, ...]`` and ``adam`` their own copies;
     ``factor`` ``[E, T]`` is the compound ratio M of the agents that moved before (None: 1);
     ``correction`` ``[g, P]`` is taken off every gradient (the projection; None: nothing);
-    ``memory`` ``[E * T * A, K]`` is room to keep old log-probabilities in, for passes that all use
-    the same decisions (None: they are evaluated in every pass).
+    ``memory`` ``[E * T * A, O]`` is room to keep old outputs in, for passes that all use the same
+    decisions (None: they are evaluated in every pass).
     """
 
     groups: Tensor
@@ -73,7 +74,7 @@ class Ppo:
 
     def surrogate(
         self,
-        batch: Minibatch,
+        batch: DecisionBatch,
         old: Tensor,
         new: Tensor,
         factor: Tensor | None,
@@ -82,10 +83,10 @@ class Ppo:
     ) -> tuple[Tensor, Tensor]:
         """Surrogate with the guidance blended in, and ratios of the taken actions.
 
-        ``old`` and ``new`` are log-probabilities ``[g, b, K]``; ``clip`` is PPO's (None: the plain
-        importance-weighted surrogate); returns ``[g]`` and ``[g, b]``.
+        ``old`` and ``new`` are outputs of the batch ``[g, b, O]``; ``clip`` is PPO's (None: the
+        plain importance-weighted surrogate); returns ``[g]`` and ``[g, b]``.
         """
-        ratio = (log_probability(new, batch.actions) - log_probability(old, batch.actions)).exp()
+        ratio = (batch.log_probability(new) - batch.log_probability(old)).exp()
         advantage = self.experience.spread(self.advantages, batch.index)
         if factor is not None:
             advantage = advantage * self.experience.spread(factor, batch.index)
@@ -96,18 +97,18 @@ class Ppo:
         advantage = self.blend.of_return[batch.groups].unsqueeze(1) * advantage
         weight = self.blend.of_guidance[batch.groups]
         guidance = self.blend.values(batch, new.detach())
-        guided = guidance_advantage(old, guidance, batch.mask)
         if self.blend.estimator == "sampled":
-            advantage = advantage + weight.unsqueeze(1) * log_probability(guided, batch.actions)
+            guided = batch.sampled_guidance(old, guidance)
+            advantage = advantage + weight.unsqueeze(1) * guided
             return batch.mean(clipped_surrogate(ratio, advantage, clip)), ratio
         limit = clip if self.blend.clip else None
-        expected = batch.mean(expected_surrogate(old, new, guided, batch.mask, limit))
+        expected = batch.mean(batch.expected_guidance(old, new, guidance, limit))
         return batch.mean(clipped_surrogate(ratio, advantage, clip)) + weight * expected, ratio
 
     def improve(self, block: Block, passes: list[Pass]) -> PpoStatistics:
         """Move the block's parameters in place by Adam over the minibatches of ``passes``.
 
-        Old log-probabilities come from a frozen copy of the parameters through the same operations
+        Old outputs come from a frozen copy of the parameters through the same operations
         on the same minibatch, so that the first ratio is exactly 1. A group stops once its exact
         KL exceeds its limit; that is decided on the device. Once per pass the host asks whether
         all groups have stopped; nothing else leaves the device.
@@ -118,7 +119,7 @@ class Ppo:
         frozen = {name: value.clone() for name, value in parameters.items()}
         stopped = torch.zeros(block.groups.numel(), dtype=torch.bool, device=block.groups.device)
         rows: list[Tensor] = []
-        batch: Minibatch | None = None
+        batch: DecisionBatch | None = None
         for number, one_pass in enumerate(passes):
             if number > 0 and bool(stopped.all()):
                 break
@@ -131,7 +132,7 @@ class Ppo:
                 }
                 new = batch.outputs(leaves)
                 gain, ratio = self.surrogate(batch, old, new, block.factor, clip=config.clip)
-                spread = batch.mean(entropy(new, batch.mask))
+                spread = batch.mean(batch.entropy(new))
                 loss = -gain - config.entropy * spread
                 divergence = batch.mean(batch.kl(old, new)).detach()
                 stopped = stopped | (divergence > limit)
@@ -153,7 +154,7 @@ class Ppo:
 
     @torch.no_grad()
     def _old(
-        self, frozen: Parameters, batch: Minibatch, memory: Tensor | None, *, known: bool
+        self, frozen: Parameters, batch: DecisionBatch, memory: Tensor | None, *, known: bool
     ) -> Tensor:
         if memory is not None and known:
             return memory[batch.index]

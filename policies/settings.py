@@ -15,7 +15,7 @@ Sharing = Literal["none", "group", "all"]
 
 
 class NetworkSettings(Settings):
-    """The candidate scorer: one small tanh network per parameter group."""
+    """The policy: one small tanh network per parameter group."""
 
     hidden: tuple[int, ...] = knob(
         (64, 64),
@@ -26,14 +26,23 @@ class NetworkSettings(Settings):
     )
     context: bool = knob(
         True,
-        "also show the scorer the mean of the legal candidates' features, so that it can choose "
-        "sharply or evenly depending on the alternatives",
+        "choices: also show the scorer the mean of the legal candidates' features, so that it can "
+        "choose sharply or evenly depending on the alternatives",
     )
     output_scale: float = knob(
         0.01,
-        "scale of the last layer's initial weights; small starts close to the uniform policy",
+        "scale of the last layer's initial weights; small starts close to the uniform policy (set-"
+        "points: to the same policy for everybody)",
         usual="0.01 ... 1",
         gt=0.0,
+    )
+    concentration: float = knob(
+        3.0,
+        "set-points: both shapes of the Beta distribution that the policy starts with; more starts "
+        "closer to the middle of the box (1: uniform, 3: deviation a fifth of the box)",
+        usual="2 ... 10",
+        gt=1.0,
+        le=1000.0,
     )
 
 

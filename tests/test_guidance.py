@@ -25,13 +25,13 @@ from fairlead.models.interface import Influence, Reference, counterfactual_value
 from fairlead.policies.alpha import AlphaController, optimal_alpha
 from fairlead.policies.distributions import masked_log_softmax
 from fairlead.policies.gradient_noise import agent_gradients, gradient_noise, returns_to_go
-from fairlead.policies.guidance import (
-    AdvantageScale,
+from fairlead.policies.guidance import AdvantageScale
+from fairlead.policies.guidance_settings import AlphaSettings, PaceSettings
+from fairlead.policies.surrogates import (
     clipped_surrogate,
     expected_surrogate,
     guidance_advantage,
 )
-from fairlead.policies.guidance_settings import AlphaSettings, PaceSettings
 
 # -- 1: alpha = 0 is the plain learner -------------------------------------------------------------
 

@@ -201,8 +201,9 @@ def test_bad_roll_outs_are_named():
     with pytest.raises(ValueError, match="not finite in episode 0, epoch 1"):
         learner.update(dataclasses.replace(rollout, reward=reward))
     boxes = dataclasses.replace(simulator.spec, action=Box(1))
-    with pytest.raises(TypeError, match="box actions"):
-        make_learner(boxes, learner.config, seed=0)
+    learner = make_learner(boxes, learner.config, seed=0)
+    with pytest.raises(ValueError, match=r"candidates: expected shape \(1, 5, 6, 0, 0\)"):
+        learner.update(rollout)
 
 
 # -- sharing and permutation -----------------------------------------------------------------------

@@ -116,7 +116,7 @@ def test_linearised_logits_agree_with_the_network_to_second_order():
         return rows[real]
 
     direction = np.random.default_rng(0).standard_normal(subspace.rank)
-    p, errors = tangent.log_p.double().exp() * tangent.mask, []
+    p, errors = tangent.at.double().exp() * tangent.mask, []
     for scale in (0.2, 0.1):
         y = scale * direction
         points = torch.from_numpy(subspace.spread(y))
@@ -291,7 +291,7 @@ def test_a_change_common_to_all_candidates_is_no_change():
     """Logits of hundreds that the softmax does not see must not overflow."""
     game, rollout, advantages = game_and_advantages(per_agent=True)
     sample, subspace, tangent, *_ = probe(game, rollout, advantages)
-    mean = (tangent.log_p.exp() * tangent.mask).unsqueeze(2) * tangent.slope
+    mean = (tangent.at.exp() * tangent.mask).unsqueeze(2) * tangent.slope
     assert float(mean.sum(dim=1).abs().max()) < 1e-6
     y = 0.1 * np.ones((1, subspace.rank))
     plain = measure(tangent, subspace, sample, y).sums

@@ -22,11 +22,12 @@ from synthetic import (
 )
 from torch.distributions import Beta, Categorical, kl_divergence
 
+from fairlead.policies.box_minibatch import BoxMinibatch
 from fairlead.policies.compound import Compound
-from fairlead.policies.experience import Minibatch
+from fairlead.policies.minibatch import Minibatch
 from fairlead.policies.trust import walk as walk_module
 from fairlead.policies.trust.budgets import allocate
-from fairlead.policies.trust.dense import BoxBatch, DenseMinibatch
+from fairlead.policies.trust.dense import DenseMinibatch
 from fairlead.policies.trust.fisher import (
     FisherProduct,
     conjugate_gradient,
@@ -54,6 +55,16 @@ def dense_weights(rng, outputs, hidden=4):
     return {n: torch.from_numpy(rng.normal(0, 0.7, (GROUPS, *s))) for n, s in shapes.items()}
 
 
+def box_policy(rng, hidden=4):
+    shapes = {
+        "agent.weight": (3, hidden),
+        "agent.bias": (hidden,),
+        "box.weight": (hidden, 4),
+        "box.bias": (4,),
+    }
+    return {n: torch.from_numpy(rng.normal(0, 0.7, (GROUPS, *s))) for n, s in shapes.items()}
+
+
 def problem(kind, seed=0):
     """Weights and decisions of three groups in float64; some rows are padding."""
     rng = np.random.default_rng(seed)
@@ -61,25 +72,28 @@ def problem(kind, seed=0):
     weight[1, 7:], weight[2, 10:] = 0.0, 0.0
     agent = torch.from_numpy(rng.standard_normal((GROUPS, ROWS, 3)))
     half = torch.from_numpy(rng.random((GROUPS, ROWS)) < 0.5)
+    common = {
+        "index": torch.zeros(GROUPS, ROWS, dtype=torch.int64),
+        "weight": weight,
+        "groups": torch.arange(GROUPS),
+        "agent": agent,
+        "half": half,
+    }
     if kind == "box":
-        low = torch.from_numpy(rng.standard_normal((GROUPS, ROWS, 2)))
-        width = torch.from_numpy(rng.random((GROUPS, ROWS, 2)) + 0.1)
-        width[:, ::3, 1] = 0.0  # a dimension without width is no decision
-        actions = low + width * torch.from_numpy(rng.beta(2, 2, low.shape))
-        batch = BoxBatch(agent, low, low + width, actions, weight, half)
-        return dense_weights(rng, 4), batch
+        mask = torch.ones(GROUPS, ROWS, 2, dtype=torch.bool)
+        mask[:, ::3, 1] = False  # a dimension without width is no decision
+        guidance = torch.from_numpy(rng.standard_normal((GROUPS, ROWS, 4)))
+        shares = torch.from_numpy(rng.beta(2, 2, mask.shape))
+        batch = BoxMinibatch(mask=mask, actions=shares, guidance=guidance, **common)
+        return box_policy(rng), batch
     mask = torch.from_numpy(rng.random((GROUPS, ROWS, CHOICES)) < 0.6)
     mask[..., 0] = True
     batch = (Minibatch if kind == "scorer" else DenseMinibatch)(
-        index=torch.zeros(GROUPS, ROWS, dtype=torch.int64),
-        weight=weight,
-        groups=torch.arange(GROUPS),
-        agent=agent,
         candidates=torch.from_numpy(rng.standard_normal((GROUPS, ROWS, CHOICES, 2))),
         mask=mask,
         actions=torch.zeros(GROUPS, ROWS, dtype=torch.int64),
         guidance=torch.zeros(GROUPS, ROWS, CHOICES, dtype=torch.float64),
-        half=half,
+        **common,
     )
     if kind == "dense":
         return dense_weights(rng, CHOICES), batch
@@ -128,7 +142,7 @@ def test_kl_of_a_batch_is_that_of_torch(kind):
     if kind == "box":
         policies = [batch.policy(outputs) for outputs in (old, new)]
         first, second = (Beta(policy.a, policy.b) for policy in policies)
-        expected = (kl_divergence(first, second) * (batch.high > batch.low)).sum(-1)
+        expected = (kl_divergence(first, second) * batch.mask).sum(-1)
     else:
         # torch has no masks: the probability of a very negative logit underflows to 0.
         first, second = (Categorical(logits=o.masked_fill(~batch.mask, -1e9)) for o in (old, new))
@@ -230,7 +244,7 @@ def uphill(kind, seed=0):
     def gain(some, old, new):
         # Rows may repeat groups: the advantage travels in a column that the network does not read.
         if kind == "box":
-            return some.mean(some.log_ratio(old, new).exp() * some.agent[..., 3])
+            return some.mean(_ratio(some, old, new) * some.agent[..., 3])
         ratio = (new - old).gather(-1, some.actions.unsqueeze(-1)).squeeze(-1).exp()
         return some.mean(ratio * some.guidance[..., 0])
 
@@ -246,12 +260,16 @@ def uphill(kind, seed=0):
     return weights, batch, gain
 
 
-class Carrying(BoxBatch):
+def _ratio(batch, old, new):
+    return (batch.log_probability(new) - batch.log_probability(old)).exp()
+
+
+class Carrying(BoxMinibatch):
     """A box batch with one more column, which the network does not see."""
 
     def outputs(self, parameters):
         plain = dataclasses.replace(self, agent=self.agent[..., :3])
-        return BoxBatch.outputs(plain, parameters)
+        return BoxMinibatch.outputs(plain, parameters)
 
 
 def step_of(weights, batch, gain, budget, config=EXACT):

@@ -1,11 +1,12 @@
 """The joint update field around the current policies, measured on one roll-out.
 
 At perturbed joint parameters ``theta + U y`` every player's own gradient is wanted, for a hundred
-``y`` or more. Logits are linearised along ``U`` once (:func:`linearise`); the policy of a decision
-is then ``softmax(z + dz y)`` exactly, and all samples are small matrix work. What this leaves out,
-the curvature of the networks, enters the field's Jacobian only as second derivatives of each
-player's own log-probabilities: symmetric, so no rotation is lost or invented. With ``M_e(y)`` the
-probability ratio of *all* decisions of epoch ``e``, player ``p`` has
+``y`` or more. What the networks put out is linearised along ``U`` once (:func:`linearise`); the
+policy of a decision is then ``softmax(z + dz y)`` exactly, or the Beta distribution of ``z + dz y``
+(:mod:`.tangent`), and all samples are small matrix work. What this leaves out, the curvature of the
+networks, enters the field's Jacobian only as second derivatives of each player's own
+log-probabilities: symmetric, so no rotation is lost or invented. With ``M_e(y)`` the probability
+ratio of *all* decisions of epoch ``e``, player ``p`` has
 
     ``f_p(y) = mean_e M_e(y) sum_{d of p in e} A_d grad log pi_d(a_d | y)``,
 
@@ -29,13 +30,15 @@ import torch
 from torch import Tensor
 
 from ...simulators.interface import Bools, Doubles, Ints
-from ..distributions import masked_log_softmax, masked_probabilities
-from ..experience import Experience, Minibatch
-from ..networks import Parameters, scores
+from ..box_minibatch import BoxMinibatch
+from ..experience import Experience
+from ..minibatch import DecisionBatch
+from ..networks import Parameters
 from ..trust.fisher import flatten, leaves_of, unflatten
 from .subspace import Subspace
+from .tangent import BoxTangent, ChoiceTangent, Tangent
 
-Worth = Callable[[Minibatch], Tensor]
+Worth = Callable[[DecisionBatch], Tensor]
 """The advantage that each decision of a batch is credited with, ``[g, b]``."""
 
 CHUNK = 4096
@@ -81,39 +84,6 @@ class Sample:
 
 
 @dataclass(frozen=True, slots=True)
-class Tangent:
-    """Policies of ``n`` decisions to first order in the logits; arrays on the device.
-
-    ``log_p`` ``[n, K]``; ``slope`` ``[n, K, D]``, change of the logits along the decision's own
-    player's directions, less its mean under the policy (0 where masked); ``mask`` ``[n, K]``;
-    ``action``, ``advantage``, ``epoch`` and ``player`` ``[n]``.
-    """
-
-    log_p: Tensor
-    slope: Tensor
-    mask: Tensor
-    action: Tensor
-    advantage: Tensor
-    epoch: Tensor
-    player: Tensor
-
-    def metric(self, subspace: Subspace, epochs: int) -> Doubles:
-        """``[r, r]`` such that the joint KL of an epoch is about ``y' G y / 2``: exact Fisher."""
-        players, slots = subspace.live.shape
-        blocks = torch.zeros(players, slots, slots, dtype=torch.float64, device=self.log_p.device)
-        p = masked_probabilities(self.log_p, self.mask).unsqueeze(2)
-        own = torch.bmm((p * self.slope).transpose(1, 2), self.slope)
-        blocks.index_add_(0, self.player, own.double())
-        blocks = 0.5 * (blocks + blocks.transpose(1, 2))  # float32 products are not symmetric
-        full = np.zeros((players, slots, players, slots))
-        each = np.arange(players)
-        full[each, :, each, :] = blocks.cpu().numpy() / epochs
-        return full.reshape(players * slots, -1)[
-            np.ix_(subspace.live.ravel(), subspace.live.ravel())
-        ]
-
-
-@dataclass(frozen=True, slots=True)
 class Field:
     """The field at ``K`` samples, as sums over the epochs of each of ``u`` time units.
 
@@ -136,11 +106,11 @@ class Field:
         return first, self.mean[count:]
 
 
-def _batches(experience: Experience, sample: Sample) -> list[tuple[Minibatch, Tensor, Tensor]]:
+def _batches(experience: Experience, sample: Sample) -> list[tuple[DecisionBatch, Tensor, Tensor]]:
     """The table in pieces, each with its epochs and which entries are real."""
     groups = np.arange(sample.index.shape[0])
     width = max(1, CHUNK // groups.size)
-    pieces: list[tuple[Minibatch, Tensor, Tensor]] = []
+    pieces: list[tuple[DecisionBatch, Tensor, Tensor]] = []
     for begin in range(0, sample.index.shape[1], width):
         part = slice(begin, begin + width)
         placed = experience.placed(sample.index[:, part], sample.real[:, part], groups)
@@ -156,10 +126,7 @@ def own_gradient(
     leaves = leaves_of(parameters)
     total = torch.zeros_like(flatten(parameters))
     for batch, _, _ in _batches(experience, sample):
-        log_p = masked_log_softmax(
-            scores(leaves, batch.agent, batch.candidates, batch.mask), batch.mask
-        )
-        taken = log_p.gather(2, batch.actions.unsqueeze(2)).squeeze(2)
+        taken = batch.log_probability(batch.outputs(leaves))
         gain = (taken * worth(batch) * batch.weight).sum()
         gradients = torch.autograd.grad(gain, list(leaves.values()))
         total = total + flatten(dict(zip(leaves, gradients, strict=True)))
@@ -173,35 +140,36 @@ def linearise(
     subspace: Subspace,
     worth: Worth,
 ) -> Tangent:
-    """Logits of all decisions and their slopes along the subspace.
+    """Network outputs of all decisions and their slopes along the subspace.
 
     A slope is a Jacobian-vector product by two reverse passes: ``u -> J' u`` is linear in ``u``,
     so its derivative along ``v`` is ``J v``. One pass per slot serves all players, because no
     decision depends on two players' parameters.
     """
     columns: list[tuple[Tensor, ...]] = []
+    kind: type[Tangent] = ChoiceTangent
     directions = [tuple(unflatten(d, parameters).values()) for d in subspace.basis]
     for batch, epoch, real in _batches(experience, sample):
         leaves = leaves_of(parameters)
-        logits = scores(leaves, batch.agent, batch.candidates, batch.mask)
-        dual = torch.zeros_like(logits, requires_grad=True)
-        pulled = torch.autograd.grad(logits, list(leaves.values()), dual, create_graph=True)
+        raw = batch.raw(leaves)
+        dual = torch.zeros_like(raw, requires_grad=True)
+        pulled = torch.autograd.grad(raw, list(leaves.values()), dual, create_graph=True)
         slopes = [
             torch.autograd.grad(pulled, dual, direction, retain_graph=slot + 1 < len(directions))[0]
             for slot, direction in enumerate(directions)
         ]
-        log_p = masked_log_softmax(logits.detach(), batch.mask)
-        slope = _centred(torch.stack(slopes, dim=3), log_p, batch.mask)
+        kind = BoxTangent if isinstance(batch, BoxMinibatch) else ChoiceTangent
+        at, slope = kind.expanded(raw.detach(), torch.stack(slopes, dim=3), batch.mask)
         player = subspace.player.unsqueeze(1).expand_as(batch.index)
-        values = (log_p, slope, batch.mask, batch.actions, worth(batch), epoch, player)
+        values = (at, slope, batch.mask, batch.actions, worth(batch), epoch, player)
         columns.append(tuple(value[real] for value in values))
-    return Tangent(*(torch.cat(column) for column in zip(*columns, strict=True)))
+    return kind(*(torch.cat(column) for column in zip(*columns, strict=True)))
 
 
 @torch.no_grad()
 def measure(tangent: Tangent, subspace: Subspace, sample: Sample, y: Doubles) -> Field:
     """The field at samples ``y`` ``[K, r]``, every epoch under its own joint ratio."""
-    device = tangent.log_p.device
+    device = tangent.at.device
     players, slots = subspace.live.shape
     units = int(sample.unit.max()) + 1
     unit = torch.from_numpy(sample.unit).to(device)
@@ -225,33 +193,15 @@ def measure(tangent: Tangent, subspace: Subspace, sample: Sample, y: Doubles) ->
 def _epoch_sums(tangent: Tangent, points: Tensor, epochs: int) -> tuple[Tensor, Tensor]:
     """Log joint ratio ``[epochs, k]`` and ``sum A grad log pi`` ``[epochs, players, D, k]``."""
     count, players, slots = points.shape
-    candidates = tangent.log_p.shape[1]
     log_ratio = torch.zeros(epochs, count, dtype=torch.float64, device=points.device)
     pull = torch.zeros(epochs * players, slots, count, dtype=points.dtype, device=points.device)
     by_player = points.permute(1, 2, 0).contiguous()  # [players, D, k]
-    rows = max(1, FLOATS // (candidates * count))
-    for begin in range(0, tangent.action.numel(), rows):
+    rows = max(1, FLOATS // (tangent.at.shape[1] * count))
+    for begin in range(0, tangent.player.numel(), rows):
         part = slice(begin, begin + rows)
-        slope, player, action = tangent.slope[part], tangent.player[part], tangent.action[part]
-        own = by_player[player]
-        weight = torch.bmm(slope, own).add_(tangent.log_p[part].unsqueeze(2))
-        weight.masked_fill_(~tangent.mask[part].unsqueeze(2), -torch.inf)
-        most = weight.amax(dim=1, keepdim=True)
-        weight.sub_(most).exp_()  # probabilities up to a factor
-        ones = torch.ones_like(slope[..., :1])
-        moments = torch.bmm(torch.cat([ones, slope], dim=2).transpose(1, 2), weight)
-        total = moments[:, :1]
-        taken = slope.gather(1, action[:, None, None].expand(-1, 1, slots)).squeeze(1)  # [b, D]
-        score = taken.unsqueeze(2) - moments[:, 1:] / total
-        shift = torch.bmm(taken.unsqueeze(1), own) - total.log() - most
-        log_ratio.index_add_(0, tangent.epoch[part], shift.squeeze(1).double())
+        player = tangent.player[part]
+        shift, score = tangent.moved(part, by_player[player])
+        log_ratio.index_add_(0, tangent.epoch[part], shift.double())
         score *= tangent.advantage[part][:, None, None]
         pull.index_add_(0, tangent.epoch[part] * players + player, score)
     return log_ratio, pull.view(epochs, players, slots, count)
-
-
-def _centred(slope: Tensor, log_p: Tensor, mask: Tensor) -> Tensor:
-    """A change common to all candidates is no change of the policy, only a source of rounding."""
-    slope = slope.masked_fill(~mask.unsqueeze(-1), 0.0)
-    p = masked_probabilities(log_p, mask).unsqueeze(-1)
-    return (slope - (p * slope).sum(dim=-2, keepdim=True)).masked_fill(~mask.unsqueeze(-1), 0.0)

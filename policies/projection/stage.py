@@ -37,13 +37,14 @@ from torch import Tensor
 
 from ...simulators.interface import Doubles
 from ..actor import Actor
-from ..experience import Decisions, Minibatch
+from ..experience import Decisions
 from ..gradients import time_units
 from ..interface import Rollout
+from ..minibatch import DecisionBatch
 from ..ppo import Ppo
 from ..settings import LearnerConfig
 from ..trust.fisher import flatten
-from .field import Field, Sample, Tangent, Worth, linearise, measure, own_gradient
+from .field import Field, Sample, Worth, linearise, measure, own_gradient
 from .galerkin import Galerkin
 from .graph import LEAST_SAMPLES, MOST_DIMENSIONS, SampleGraph
 from .measure import Spread, distinct
@@ -51,6 +52,7 @@ from .memory import Memory
 from .network import project_amortised
 from .rotation import Rotation
 from .subspace import Subspace, players_of
+from .tangent import Tangent
 
 BLOCK, UNITS = 25, 64
 """Epochs of a time unit at least, and about how many units are taken."""
@@ -82,7 +84,7 @@ class Probe:
 
 
 class ProjectionStage:
-    """Implements the stage for the candidate scorers of ``actor``; state between updates.
+    """Implements the stage for the networks of ``actor``; state between updates.
 
     Attributes:
         last_seconds: wall clock of the last call of :meth:`correction`.
@@ -260,7 +262,7 @@ class ProjectionStage:
 def _worth(ppo: Ppo) -> Worth:
     """The return's share of a decision's advantage; guidance is left out (:mod:`.field`)."""
 
-    def worth(batch: Minibatch) -> Tensor:
+    def worth(batch: DecisionBatch) -> Tensor:
         advantage = ppo.experience.spread(ppo.advantages, batch.index)
         if ppo.blend is None:
             return advantage

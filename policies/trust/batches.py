@@ -14,8 +14,8 @@ class Batch(Protocol):
     """Decisions of ``g`` parameter groups, ``b`` each (shorter groups are padded).
 
     *Outputs* are whatever parametrises the distribution of one decision (log-probabilities, means,
-    ...), ``[g, b, ...]``. ``..experience.Minibatch`` chooses among candidates;
-    :mod:`.dense` has a plain network for choices and for set-points in a box.
+    ...), ``[g, b, ...]``. ``..minibatch.Minibatch`` chooses among candidates, :mod:`.dense` among
+    actions without features, and ``..box_minibatch.BoxMinibatch`` has set-points in a box.
     """
 
     @property

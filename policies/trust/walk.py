@@ -17,8 +17,7 @@ from torch import Tensor
 from ...simulators.interface import Doubles, Ints
 from ..ascent import NAMED_GROUPS, Ascent
 from ..compound import Compound, Seen
-from ..distributions import entropy
-from ..experience import Minibatch
+from ..minibatch import DecisionBatch
 from ..networks import Parameters
 from ..ppo import Ppo
 from .batches import Gain
@@ -92,7 +91,7 @@ class Walk:
         k = [self._improvement(piece, gain) for piece in self._pieces(members)]
         return np.concatenate(k)
 
-    def _improvement(self, members: Ints, gain: Gain[Minibatch]) -> Doubles:
+    def _improvement(self, members: Ints, gain: Gain[DecisionBatch]) -> Doubles:
         groups = self.ascent.placed(members)
         weights = self.ascent.weights(groups)
         batch = self._batch(members, weights)
@@ -147,7 +146,7 @@ class Walk:
         self,
         members: Ints,
         budget: Doubles,
-        gain: Gain[Minibatch],
+        gain: Gain[DecisionBatch],
         *,
         again: bool,
         seen: list[Seen],
@@ -177,7 +176,7 @@ class Walk:
     def _pieces(self, members: Ints) -> list[Ints]:
         return self.ascent.pieces(members, self._table[0].shape[1])
 
-    def _batch(self, members: Ints, weights: Parameters) -> Minibatch:
+    def _batch(self, members: Ints, weights: Parameters) -> DecisionBatch:
         batch = self.ascent.sample(self._table, members)
         if self._joint is None:
             return batch
@@ -185,13 +184,13 @@ class Walk:
             values = self._joint(batch, batch.outputs(weights))
         return dataclasses.replace(batch, guidance=values)
 
-    def _gain(self, members: Ints) -> Gain[Minibatch]:
+    def _gain(self, members: Ints) -> Gain[DecisionBatch]:
         factor = self._compound.factor(members) if self._compound is not None else None
         bonus = self.ascent.config.entropy
 
-        def gain(batch: Minibatch, old: Tensor, new: Tensor) -> Tensor:
+        def gain(batch: DecisionBatch, old: Tensor, new: Tensor) -> Tensor:
             value = self._ppo.surrogate(batch, old, new, factor, clip=None)[0]
-            return value + bonus * batch.mean(entropy(new, batch.mask)) if bonus else value
+            return value + bonus * batch.mean(batch.entropy(new)) if bonus else value
 
         return gain
 
@@ -205,7 +204,7 @@ class Walk:
         self,
         members: Ints,
         budget: Doubles,
-        batch: Minibatch,
+        batch: DecisionBatch,
         outputs: Tensor,
         step: Natural,
         move: Move,
@@ -218,7 +217,7 @@ class Walk:
             "backtracks": move.backtracks,
             "residual": step.residual,
             "iterations": step.iterations,
-            "entropy": batch.mean(entropy(outputs, batch.mask)),
+            "entropy": batch.mean(batch.entropy(outputs)),
             "k": step.k,
         }
         table = torch.stack([value.double() for value in columns.values()]).cpu().numpy()
