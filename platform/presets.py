@@ -39,6 +39,17 @@ Nobody decides at the same moment, so the best score is served; the return is do
 backlog of a few sequences, so the guidance alone is followed, in long steps.
 """
 
+DISPATCH: Mapping[str, Any] = {
+    "iterations": 10,
+    "evaluation": {"stochastic": False, "episodes": 20},
+    "learner": {"sharing": "group", "guidance": {"estimator": "expected"}},
+}
+"""Dispatch: set-points are no ranking, so nothing herds and the mode of the policy is served.
+
+Technologies have weights of their own. Each unit moves its own output only, so guidance in
+expectation over own actions is what the joint one would be.
+"""
+
 _RIVALS = (
     "random",
     "weighted-random",

@@ -3,41 +3,29 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 
 from ..interface import Doubles
 from .fleet import Fleet
 from .grid import Grid
-from .series import Series
-
-
-class Source(Protocol):
-    """Where days come from."""
-
-    def day(self, seed: int, intervals: int) -> tuple[Series, Series]:
-        """Actual values for at least ``intervals`` intervals, and the hourly day-ahead forecast.
-
-        Both begin at the same moment; the second covers the first.
-        """
-        ...
+from .series import Series, load_split
 
 
 @dataclass(frozen=True, slots=True)
 class Day:
-    """One episode's inputs: T intervals, L leads, index t is the interval that begins at t.
+    """One episode's inputs: T intervals, L leads; interval t begins at epoch t.
 
-    A quantity "of interval t" is its mean over the interval, which is what set-points of epoch t
-    have to meet. ``expected`` with lead l (0-based) at epoch t is of interval t + l.
+    ``expected_...`` with lead l (0-based) at epoch t is the forecast of interval t + l.
 
     Attributes:
-        demand: ``[T]`` MW, load less units that take no set point (and shunts).
+        demand: ``[T]`` MW, load and shunts less units that take no set point.
         available: ``[T, A]`` MW upper limit of curtailable units, 0 for others.
         injection: ``[T, B]`` MW of everything but the agents.
-        expected_demand: ``[T, L]``; expected_available: ``[T, L, A]``.
-        expected_injection: ``[T, B]`` of the coming interval, as forecast.
-        expected_renewable: ``[T, L]`` MW, sum of expected_available.
+        expected_load: ``[T, L, areas]`` MW; expected_series: ``[T, L, V]`` MW.
+        expected_demand: ``[T, L]`` MW.
+        expected_available: ``[T, A]`` MW in the coming interval.
+        expected_renewable: ``[T, L]`` MW of all curtailable units.
         reserve: ``[T]`` MW spinning requirement.
         start: calendar time of the first interval.
     """
@@ -45,9 +33,10 @@ class Day:
     demand: Doubles
     available: Doubles
     injection: Doubles
+    expected_load: Doubles
+    expected_series: Doubles
     expected_demand: Doubles
     expected_available: Doubles
-    expected_injection: Doubles
     expected_renewable: Doubles
     reserve: Doubles
     start: np.datetime64
@@ -59,11 +48,7 @@ class Layout:
     def __init__(self, grid: Grid, fleet: Fleet) -> None:
         buses = len(grid.buses.name)
         self._split = np.zeros((len(grid.buses.areas), buses))
-        for area in range(len(grid.buses.areas)):
-            inside = grid.buses.area == area
-            total = float(grid.buses.load[inside].sum())
-            if total > 0.0:
-                self._split[area, inside] = grid.buses.load[inside] / total
+        self._split[grid.buses.area, np.arange(buses)] = load_split(grid)
         self._shunt = grid.buses.shunt
         self._fixed = fleet.fixed
         self._site = np.zeros((fleet.fixed.size, buses))
@@ -71,6 +56,16 @@ class Layout:
         self._agents = np.flatnonzero(fleet.curtailed)
         self._columns = fleet.column[self._agents]
         self._size = fleet.size
+
+    def injection(self, load: Doubles, available: Doubles) -> Doubles:
+        """``[..., B]`` MW of everything but the agents, from ``[..., areas]`` and ``[..., V]``."""
+        return available[..., self._fixed] @ self._site - load @ self._split - self._shunt
+
+    def limits(self, available: Doubles) -> Doubles:
+        """``[..., A]`` MW upper limits of curtailable agents (0 of others) from ``[..., V]``."""
+        limits = np.zeros((*available.shape[:-1], self._size))
+        limits[..., self._agents] = available[..., self._columns]
+        return limits
 
     def day(self, actual: Series, load: Doubles, available: Doubles, intervals: int) -> Day:
         """Arrays of an episode.
@@ -81,23 +76,18 @@ class Layout:
             available: ``[T, L, V]`` likewise.
             intervals: T.
         """
-        injection = self._injection(actual.load[:intervals], actual.available[:intervals])
-        expected = self._injection(load[:, 0], available[:, 0])
-        leads = load.shape[1]
+        injection = self.injection(actual.load[:intervals], actual.available[:intervals])
         demand = load.sum(axis=2) + self._shunt.sum()
         demand -= available[:, :, self._fixed].sum(axis=2)
-        ahead = np.zeros((intervals, leads, self._size))
-        ahead[:, :, self._agents] = available[:, :, self._columns]
-        present = np.zeros((intervals, self._size))
-        present[:, self._agents] = actual.available[:intervals][:, self._columns]
         return Day(
             demand=-injection.sum(axis=1),
-            available=present,
+            available=self.limits(actual.available[:intervals]),
             injection=injection,
+            expected_load=load,
+            expected_series=available,
             expected_demand=demand,
-            expected_available=ahead,
-            expected_injection=expected,
-            expected_renewable=ahead.sum(axis=2),
+            expected_available=self.limits(available[:, 0]),
+            expected_renewable=available[:, :, self._columns].sum(axis=2),
             reserve=actual.reserve[:intervals],
             start=actual.start,
         )
@@ -106,6 +96,3 @@ class Layout:
         """``[H]`` MW of an hourly forecast: load and shunts less all renewables; renewables."""
         renewable = forecast.available.sum(axis=1)
         return forecast.load.sum(axis=1) + self._shunt.sum() - renewable, renewable
-
-    def _injection(self, load: Doubles, available: Doubles) -> Doubles:
-        return available[:, self._fixed] @ self._site - load @ self._split - self._shunt

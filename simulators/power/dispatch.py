@@ -237,12 +237,11 @@ class PowerSimulator:
         fleet, plant, day = self._fleet, self._plant, self._day
         epoch = min(self._epoch, self._epochs - 1)
         now = self._epoch * self._scenario.interval
-        expected = day.expected_available[epoch]
         if plant.changed:
             self._limits.changed(plant)
             plant.changed = False
             self._merit.commit(plant.on & ~plant.failed & ~fleet.curtailed, fleet.high)
-        low, high = self._limits.box(self._power, self._stored, expected[0], now)
+        low, high = self._limits.box(self._power, self._stored, day.expected_available[epoch], now)
         box_low, box_high = low.astype(np.float32)[:, None], high.astype(np.float32)[:, None]
         # What is announced in float32 is what holds.
         low, high = box_low[:, 0].astype(np.float64), box_high[:, 0].astype(np.float64)
@@ -269,11 +268,12 @@ class PowerSimulator:
                     low,
                     high,
                     self._limits.top,
+                    self._limits.stop_in(now),
                     self._stored,
-                    day.expected_demand[epoch],
-                    day.expected_injection[epoch],
+                    day.reserve[epoch : epoch + 1],
+                    day.expected_load[epoch],
+                    day.expected_series[epoch],
                     self._flows.closed,
-                    expected[:, self._packing.curtailed],
                 )
             ),
             time=now,
@@ -286,9 +286,10 @@ class PowerSimulator:
         fleet, plant, day, leads = self._fleet, self._plant, self._day, self._view.leads
         low, high = self._low, self._high
         span = high - low
-        response = self._merit.response(low, width, local) - low
-        share = np.divide(response, span, out=np.full(fleet.size, 0.5), where=span > 0.0)
-        share[fleet.store] = 0.5
+        scale = np.divide(1.0, span, out=np.zeros(fleet.size), where=span > 0.0)
+        response = (self._merit.response(low, width, local) - low) * scale
+        merit = (self._merit.dispatch(low, width, demand) - low) * scale
+        response[fleet.store] = merit[fleet.store] = self._rest(low, scale)
         net = self._net_ahead(epoch)
         there = day.expected_demand[epoch] - self._last_demand()
         marginal = self._table.marginal(self._power)
@@ -303,7 +304,8 @@ class PowerSimulator:
             stored=self._stored / np.maximum(fleet.energy, 1e-9),
             marginal=marginal,
             top_cost=self._table.slope[:, -1],
-            response=share,
+            merit=merit,
+            response=response,
             local_price=local,
             price=self._price,
             prices_ahead=self._merit.ahead(net[leads]),
@@ -321,6 +323,10 @@ class PowerSimulator:
             branches_out=self._flows.out,
             hour=self._hour_of_day(now),
         )
+
+    def _rest(self, low: Doubles, scale: Doubles) -> Doubles:
+        """Shares of the box at which storages rest."""
+        return (-low * scale)[self._fleet.store]
 
     def _last_demand(self) -> float:
         return float(self._day.demand[self._epoch - 1]) if self._epoch else float(self._power.sum())

@@ -1,4 +1,4 @@
-"""What the analytical model is told of an epoch, packed into ``Observation.exogenous``.
+"""What the analytical models are told of an epoch, packed into ``Observation.exogenous``.
 
 All of it is settled before the joint decision: forecasts, the state of units and branches, and the
 box that ramps leave around the present outputs.
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..interface import Doubles, Ints
+from ..interface import Bools, Doubles
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,22 +20,24 @@ class Outlook:
     Attributes:
         power, low, high: ``[A]`` MW, present outputs and the coming interval's box.
         top: ``[A]`` MW upper limit of units while they stay on (0: off or failed).
+        stop_in: ``[A]`` intervals until an announced stop, a large number if there is none.
         stored: ``[A]`` MWh.
-        demand: ``[L]`` MW expected, coming interval first.
-        injection: ``[B]`` MW of everything but the agents, expected in the coming interval.
+        reserve: MW of spinning reserve that is required.
+        load: ``[L, areas]`` MW expected, the coming interval first.
+        available: ``[L, V]`` MW expected of every renewable unit of the series.
         closed: ``[branches]`` bool, branches in service.
-        available: ``[L, C]`` MW expected upper limits of the curtailable agents.
     """
 
     power: Doubles
     low: Doubles
     high: Doubles
     top: Doubles
+    stop_in: Doubles
     stored: Doubles
-    demand: Doubles
-    injection: Doubles
-    closed: np.ndarray[tuple[int], np.dtype[np.bool_]]
+    reserve: float
+    load: Doubles
     available: Doubles
+    closed: Bools
 
 
 class Packing:
@@ -44,17 +46,15 @@ class Packing:
     Args:
         agents: A.
         leads: L.
-        buses: B.
+        areas: load areas.
+        series: V, renewable units of the series.
         branches: number of AC branches.
-        curtailed: ``[C]`` curtailable agents.
     """
 
-    def __init__(
-        self, *, agents: int, leads: int, buses: int, branches: int, curtailed: Ints
-    ) -> None:
-        self.curtailed = curtailed
-        self.agents, self.leads, self.buses, self.branches = agents, leads, buses, branches
-        sizes = [agents] * 5 + [leads, buses, branches, leads * curtailed.size]
+    def __init__(self, *, agents: int, leads: int, areas: int, series: int, branches: int) -> None:
+        self.agents = agents
+        self._shapes = ((leads, areas), (leads, series))
+        sizes = [agents] * 6 + [1, leads * areas, leads * series, branches]
         self._ends = np.cumsum(sizes)[:-1]
         self.size = int(sum(sizes))
 
@@ -70,9 +70,18 @@ class Packing:
         """
         if exogenous.shape != (self.size,):
             raise ValueError(f"exogenous has shape {exogenous.shape}, expected ({self.size},)")
-        parts = np.split(exogenous, self._ends)
+        power, low, high, top, stop_in, stored, reserve, load, available, closed = np.split(
+            exogenous, self._ends
+        )
         return Outlook(
-            *parts[:7],
-            closed=parts[7] > 0.5,
-            available=parts[8].reshape(self.leads, self.curtailed.size),
+            power=power,
+            low=low,
+            high=high,
+            top=top,
+            stop_in=stop_in,
+            stored=stored,
+            reserve=float(reserve[0]),
+            load=load.reshape(self._shapes[0]),
+            available=available.reshape(self._shapes[1]),
+            closed=closed > 0.5,
         )

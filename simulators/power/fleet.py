@@ -7,7 +7,7 @@ as may be owed or advanced.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -74,11 +74,18 @@ class Fleet:
         return len(self.name)
 
 
-def fleet_of(grid: Grid, *, interval: float, batteries: int = 0, flexible: float = 0.0) -> Fleet:
+def with_stores(grid: Grid, *, batteries: int, flexible: float) -> Grid:
+    """The grid with a scenario's batteries and flexible loads among its storages."""
+    if not batteries and not flexible and not grid.flexible.any():
+        return grid
+    return replace(grid, storages=_stores(grid, batteries, flexible))
+
+
+def fleet_of(grid: Grid, *, interval: float) -> Fleet:
     """The agents of ``grid`` for dispatches every ``interval`` seconds."""
     units = grid.units
     acting = np.flatnonzero((units.high > 0.0) & (~units.renewable | units.curtailable))
-    stores = _stores(grid, batteries, flexible)
+    stores = grid.storages
     count = len(stores.name)
     kinds = [units.kind[u] for u in acting.tolist()]
     kinds += ["flexible" if name.startswith("load ") else "storage" for name in stores.name]

@@ -31,7 +31,7 @@ class Flows:
 
     def __init__(self, system: System, scenario: PowerScenario) -> None:
         self.limited = scenario.network and len(system.grid.branches.name) > 0
-        self._fleet = system.fleet
+        self._fleet, self._layout = system.fleet, system.layout
         network = system.network if self.limited else None
         self.topology = None if network is None else Topology(network)
         self._scale = scenario.limit_scale
@@ -116,7 +116,12 @@ class Flows:
         topology, day = self.topology, self._day
         assert topology is not None and day is not None  # noqa: S101 - callers ask `limited`
         self._follow(topology)
-        flow = topology.flows(day.expected_injection[epoch]) + self._factor @ point
+        flow = (
+            topology.flows(
+                self._layout.injection(day.expected_load[epoch, 0], day.expected_series[epoch, 0])
+            )
+            + self._factor @ point
+        )
         excess = np.abs(flow) - self._finite
         near = np.flatnonzero(excess > -0.05 * self._finite)
         return np.sign(flow[near])[:, None] * self._factor[near], excess[near]

@@ -8,6 +8,9 @@ from ..interface import Bools, Doubles
 from .fleet import Fleet
 from .plant import HOUR, Plant
 
+NEVER = 1e6
+"""Intervals until a stop that nobody has announced."""
+
 
 class Limits:
     """Limits of a fleet for dispatches every ``interval`` seconds.
@@ -70,6 +73,12 @@ class Limits:
         # Off and failed units, and outputs above what a forced stop leaves.
         np.minimum(low, high, out=low)
         return low, high
+
+    def stop_in(self, now: float) -> Doubles:
+        """``[A]`` intervals until an announced stop, :data:`NEVER` if there is none."""
+        intervals = np.full(self.top.size, NEVER)
+        intervals[self._stopping] = (self._stop_at - now) / self._interval
+        return intervals
 
     def real(self, available: Doubles) -> Doubles:
         """``[A]`` MW that units which work can give of what is ``available``."""

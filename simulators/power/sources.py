@@ -15,7 +15,8 @@ from ..streams import Streams
 from ..tables import locate
 from . import rts_gmlc as rts
 from .forecasts import add_noise
-from .generated import generate, generate_series
+from .generated import generate
+from .generated_series import generate_forecast, generate_series
 from .grid import Grid
 from .matpower import read_case
 from .matpower_changes import read_area_loads
@@ -77,7 +78,7 @@ def generated(scenario: GeneratedScenario) -> tuple[Grid, Days]:
     def days(seed: int, intervals: int) -> Chosen:
         count = _whole_days(intervals, 288)
         actual = generate_series(grid, seed=seed, days=count)
-        return Chosen(actual, hourly(actual))
+        return Chosen(actual, generate_forecast(grid, seed=seed, days=count))
 
     return grid, days
 

@@ -12,7 +12,7 @@ from ..interface import Bools, Doubles
 from ..streams import Streams
 from .day import Day, Layout
 from .exogenous import Packing
-from .fleet import Fleet, fleet_of
+from .fleet import Fleet, fleet_of, with_stores
 from .forecasts import Forecaster
 from .grid import Grid
 from .network import Network, Susceptance
@@ -45,12 +45,14 @@ class System:
 
     Attributes:
         grid: the power system; fleet: its agents.
+        layout: maps series to agents and buses.
         network: DC model of its branches; ``None`` where it has none.
         episode: builds the episode of a seed with that many intervals.
     """
 
     grid: Grid
     fleet: Fleet
+    layout: Layout
     network: Network | None
     episode: Callable[[int, int], Episode]
 
@@ -59,9 +61,9 @@ class System:
         return Packing(
             agents=self.fleet.size,
             leads=leads,
-            buses=len(self.grid.buses.name),
+            areas=len(self.grid.buses.areas),
+            series=int(self.grid.units.renewable.sum()),
             branches=len(self.grid.branches.name) if self.network is not None else 0,
-            curtailed=np.flatnonzero(self.fleet.curtailed),
         )
 
 
@@ -69,12 +71,8 @@ def build(
     grid: Grid, days: Days, scenario: PowerScenario, *, convention: Susceptance = "x"
 ) -> System:
     """A system on ``grid`` whose days come from ``days``."""
-    fleet = fleet_of(
-        grid,
-        interval=scenario.interval,
-        batteries=scenario.batteries,
-        flexible=scenario.flexible,
-    )
+    grid = with_stores(grid, batteries=scenario.batteries, flexible=scenario.flexible)
+    fleet = fleet_of(grid, interval=scenario.interval)
     limited = scenario.network and len(grid.branches.name) > 0
     layout = Layout(grid, fleet)
 
@@ -101,6 +99,7 @@ def build(
     return System(
         grid=grid,
         fleet=fleet,
+        layout=layout,
         network=Network(grid, convention=convention) if limited else None,
         episode=episode,
     )

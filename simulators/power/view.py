@@ -36,6 +36,7 @@ def agent_features(leads: Ints) -> tuple[Feature, ...]:
         Feature("stored", "share of energy", 0.0, 1.0),
         Feature("marginal_cost", "10 $/MWh", -1.0, 50.0, "log1p"),
         Feature("cost_at_top", "10 $/MWh", -1.0, 50.0, "log1p"),
+        Feature("merit", "share of box", 0.0, 1.0),
         Feature("response", "share of box", 0.0, 1.0),
         Feature("margin", "10 $/MWh", -50.0, 50.0, "log1p"),
     )
@@ -107,6 +108,7 @@ class Sight:
     stored: Doubles
     marginal: Doubles
     top_cost: Doubles
+    merit: Doubles
     response: Doubles
     local_price: Doubles
     price: float
@@ -161,14 +163,15 @@ class View:
         rows[6] = sight.stored
         np.divide(sight.marginal, PRICE, out=rows[7])
         np.divide(sight.top_cost, PRICE, out=rows[8])
-        rows[9] = sight.response
-        np.subtract(sight.local_price, sight.marginal, out=rows[10])
-        rows[10] /= PRICE
-        rows[11] = sight.price / PRICE
-        np.subtract(sight.local_price, sight.price, out=rows[12])
-        rows[12] /= PRICE
-        rows[13] = sight.demand_change / committed
-        at, leads = 14, self.leads.size
+        rows[9] = sight.merit
+        rows[10] = sight.response
+        np.subtract(sight.local_price, sight.marginal, out=rows[11])
+        rows[11] /= PRICE
+        rows[12] = sight.price / PRICE
+        np.subtract(sight.local_price, sight.price, out=rows[13])
+        rows[13] /= PRICE
+        rows[14] = sight.demand_change / committed
+        at, leads = 15, self.leads.size
         rows[at : at + leads] = (sight.prices_ahead / PRICE)[:, None]
         rows[at + leads : at + 2 * leads] = (sight.changes / committed)[:, None]
         at += 2 * leads

@@ -1,0 +1,98 @@
+"""The power domain: economic dispatch and balancing, as a value."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+from pydantic import BaseModel
+
+from ..models.interface import AnalyticalModel
+from ..policies.interface import Controller
+from ..simulators.interface import Simulator
+from ..simulators.power.scenario import (
+    ActivsgScenario,
+    CaliforniaScenario,
+    GeneratedScenario,
+    RtsScenario,
+    Scenario,
+)
+from .domains import Domain
+from .presets import DISPATCH
+
+if TYPE_CHECKING:
+    from ..simulators.power.dispatch import PowerSimulator
+
+SCENARIOS: Mapping[str, type[BaseModel]] = {
+    "generated": GeneratedScenario,
+    "rts-gmlc": RtsScenario,
+    "activsg2000": ActivsgScenario,
+    "california": CaliforniaScenario,
+}
+
+
+def power() -> Domain:
+    """The domain; simulators, models and rules are imported when one is built."""
+    return Domain(
+        name="power",
+        scenarios=SCENARIOS,
+        simulator=_simulator,
+        model=_model,
+        heuristics=_heuristics,
+        references=("proximal", "marginal"),
+        tuned=dict.fromkeys(SCENARIOS, DISPATCH),
+        units={"cost": "$", "shed": "MWh", "overload": "MWh"},
+        shown=("cost_usd", "shed_mwh", "overload_mwh"),
+        cost="normal intervals",
+    )
+
+
+def _built(scenario: BaseModel) -> PowerSimulator:
+    from ..simulators.power.dispatch import PowerSimulator
+    from ..simulators.power.system import system_of
+
+    known = _power(scenario)
+    return PowerSimulator(known, system_of(known))  # pyright: ignore[reportArgumentType]
+
+
+def _simulator(scenario: BaseModel) -> Simulator:
+    return _built(scenario)
+
+
+@lru_cache(maxsize=4)
+def _stored_value(scenario: Scenario) -> float:
+    return _built(scenario).stored_value
+
+
+def _model(scenario: BaseModel, reference: str) -> AnalyticalModel:
+    from ..models.power.dispatch_model import DispatchModel
+    from ..simulators.power.system import system_of
+
+    known = _power(scenario)
+    return DispatchModel(
+        known,
+        system_of(known),  # pyright: ignore[reportArgumentType]
+        reference=reference,
+        stored_value=_stored_value(known),  # pyright: ignore[reportArgumentType]
+    )
+
+
+def _heuristics(scenario: BaseModel) -> tuple[Controller, ...]:
+    from ..policies.heuristics.power import controllers
+    from ..simulators.power.system import system_of
+
+    known = _power(scenario)
+    simulator = _built(known)
+    return controllers(
+        simulator.spec,
+        known,
+        system_of(known),  # pyright: ignore[reportArgumentType]
+        stored_value=simulator.stored_value,
+    )
+
+
+def _power(scenario: BaseModel) -> Scenario:
+    if not isinstance(scenario, Scenario):
+        raise TypeError(f"{type(scenario).__name__} is no scenario of the power domain")
+    return scenario

@@ -1,0 +1,166 @@
+"""Dispatch rules: what power systems do without learning.
+
+With the agents' own information: ``merit-order`` (cheapest segments first), ``price`` (everybody
+follows the indicative price at its own bus, congestion included), ``proportional`` (hold; the
+balance shares out every change in proportion to what units can move), ``droop`` (move with the
+demand in proportion to capacity, as governors do).
+
+From one place that sees all states and the same forecasts (``central``): ``dc-opf`` (optimal
+dispatch of every interval), ``mpc`` (look-ahead over the forecast horizon), ``greedy-reference``
+(towards an optimal dispatch that is computed once an hour).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from ...models.power.dispatch_model import DispatchModel
+from ...models.power.mpc import RollingHorizon
+from ...simulators.interface import Doubles, Floats, Observation, Spec
+from ...simulators.power.scenario import PowerScenario
+from ...simulators.power.system import System
+from ..interface import Controller, Information
+
+SAME = ("merit-order", "price", "proportional", "droop")
+CENTRAL = ("dc-opf", "mpc", "greedy-reference")
+
+
+class ShareRule:
+    """A rule that reads a share of the box from agent features."""
+
+    information: Information = "same"
+
+    def __init__(self, spec: Spec, name: str) -> None:
+        self.name = name
+        column = {"merit-order": "merit", "price": "response"}[name]
+        self._column = spec.agent_column(column)
+
+    def act(self, observation: Observation, rng: np.random.Generator) -> Floats:
+        """Set-points ``[A, 1]``."""
+        del rng
+        share = np.clip(observation.agent[:, self._column, None], 0.0, 1.0)
+        wanted = observation.low + (observation.high - observation.low) * share
+        return np.clip(wanted, observation.low, observation.high)
+
+
+class Proportional:
+    """Hold the present output; the balance moves everybody by the same share of what it can."""
+
+    information: Information = "same"
+    name = "proportional"
+
+    def __init__(self, spec: Spec, capacity: Doubles) -> None:
+        self._output = spec.agent_column("output")
+        self._capacity = capacity.astype(np.float32)[:, None]
+
+    def act(self, observation: Observation, rng: np.random.Generator) -> Floats:
+        """Set-points ``[A, 1]``."""
+        del rng
+        held = observation.agent[:, self._output, None] * self._capacity
+        return np.clip(held, observation.low, observation.high)
+
+
+class Droop:
+    """Everybody on line takes the change of demand, and the last imbalance, by its capacity."""
+
+    information: Information = "same"
+    name = "droop"
+
+    def __init__(self, spec: Spec, capacity: Doubles) -> None:
+        self._output, self._on = spec.agent_column("output"), spec.agent_column("on")
+        self._change = spec.agent_column("demand_change")
+        self._imbalance = spec.agent_column("imbalance")
+        self._capacity = capacity.astype(np.float32)
+
+    def act(self, observation: Observation, rng: np.random.Generator) -> Floats:
+        """Set-points ``[A, 1]``."""
+        del rng
+        seen = observation.agent
+        move = seen[:, self._change] + seen[:, self._imbalance]
+        share = seen[:, self._output] + move * seen[:, self._on]
+        return np.clip((share * self._capacity)[:, None], observation.low, observation.high)
+
+
+class Central:
+    """A rule of one place: ``plan`` maps the exogenous vector to set-points ``[A]`` MW."""
+
+    information: Information = "central"
+
+    def __init__(self, name: str, plan: Callable[[Doubles], Doubles]) -> None:
+        self.name, self._plan = name, plan
+
+    def act(self, observation: Observation, rng: np.random.Generator) -> Floats:
+        """Set-points ``[A, 1]``."""
+        del rng
+        wanted = self._plan(observation.exogenous).astype(np.float32)[:, None]
+        return np.clip(wanted, observation.low, observation.high)
+
+
+class GreedyReference:
+    """Goes to the reference dispatch that was computed at the last full hour."""
+
+    information: Information = "central"
+    name = "greedy-reference"
+
+    def __init__(self, model: DispatchModel, period: float = 3600.0) -> None:
+        self._model, self._period = model, period
+        self._aim: Doubles | None = None
+
+    def act(self, observation: Observation, rng: np.random.Generator) -> Floats:
+        """Set-points ``[A, 1]``."""
+        del rng
+        if self._aim is None or observation.time % self._period < 1e-6:
+            self._aim = self._model.aim(observation.exogenous)
+        wanted = self._aim.astype(np.float32)[:, None]
+        return np.clip(wanted, observation.low, observation.high)
+
+
+def controllers(
+    spec: Spec, scenario: PowerScenario, system: System, *, stored_value: float
+) -> tuple[Controller, ...]:
+    """All rules of a scenario; solvers are built when a rule is first asked.
+
+    Args:
+        spec: of the simulator.
+        scenario: its values.
+        system: its grid and agents.
+        stored_value: $/MWh of stored energy (the simulator's).
+    """
+    capacity = system.fleet.capacity
+
+    def model() -> DispatchModel:
+        return DispatchModel(scenario, system, reference="proximal", stored_value=stored_value)
+
+    def horizon() -> RollingHorizon:
+        return RollingHorizon(scenario, system, horizon=scenario.leads, stored_value=stored_value)
+
+    return (
+        *local(spec, capacity),
+        Central("dc-opf", _late(lambda: model().optimum)),
+        Central("mpc", _late(lambda: horizon().plan)),
+        GreedyReference(model()),
+    )
+
+
+def local(spec: Spec, capacity: Doubles) -> tuple[Controller, ...]:
+    """The rules that need nothing but what agents observe."""
+    return (
+        ShareRule(spec, "merit-order"),
+        ShareRule(spec, "price"),
+        Proportional(spec, capacity),
+        Droop(spec, capacity),
+    )
+
+
+def _late(build: Callable[[], Callable[[Doubles], Doubles]]) -> Callable[[Doubles], Doubles]:
+    """``build()`` at the first call."""
+    built: list[Callable[[Doubles], Doubles]] = []
+
+    def plan(exogenous: Doubles) -> Doubles:
+        if not built:
+            built.append(build())
+        return built[0](exogenous)
+
+    return plan
