@@ -75,6 +75,8 @@ def read_grid(folder: str | Path) -> Grid:
     buses = read_table(source / "bus.csv", _BUS)
     names = buses.text("Bus ID", required=True)
     index = {name: row for row, name in enumerate(names)}
+    twice = np.array([index[name] != row for row, name in enumerate(names)])
+    _refuse(buses, "Bus ID", twice, "this bus is listed twice")
     area_names = buses.text("Area", required=True)
     areas = tuple(sorted(set(area_names)))
     reference = [row for row, kind in enumerate(buses.text("Bus Type")) if kind == "Ref"]

@@ -198,14 +198,22 @@ def _needed(folder: str | Path, stems: tuple[str, ...]) -> Path:
     raise DataError(root, field=f"{stems[0]}.csv", accepted=accepted)
 
 
-@lru_cache(maxsize=256)
 def _find(root: Path, stem: str) -> Path | None:
+    try:
+        return _located(root, stem)
+    except FileNotFoundError:
+        return None
+
+
+@lru_cache(maxsize=256)
+def _located(root: Path, stem: str) -> Path:
+    """Where a file is; that there is none is not remembered, because it may be added."""
     wanted = {f"{stem}.csv".lower(), f"{stem}.csv.gz".lower()}
     for pattern in ("*", "timeseries/*", "timeseries_data_files/*/*"):
         for path in sorted(root.glob(pattern)):
             if path.name.lower() in wanted:
                 return path
-    return None
+    raise FileNotFoundError(stem)
 
 
 @lru_cache(maxsize=32)
