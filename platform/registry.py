@@ -16,8 +16,9 @@ from .files import UserError
 def domains() -> Mapping[str, Domain]:
     """All domains by name. Building this imports configuration types, nothing heavy."""
     from .cloud import cloud
+    from .power import power
 
-    return {domain.name: domain for domain in (cloud(),)}
+    return {domain.name: domain for domain in (cloud(), power())}
 
 
 def find_domain(name: str) -> Domain:
