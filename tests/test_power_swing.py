@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from fairlead.platform.validation.power_dynamics import control, frequency, shedding
 from fairlead.simulators.power.agc import shares
 from fairlead.simulators.power.response import Online, ShedStage, SwingSettings
 from fairlead.simulators.power.swing import Swing, simulate
@@ -285,3 +286,10 @@ def test_an_interval_takes_a_fraction_of_a_millisecond():
         swing.step(imbalance, ONLINE)
         best = min(best, time.perf_counter() - began)
     assert best < 1e-3
+
+
+@pytest.mark.parametrize("check", [frequency, control, shedding])
+def test_validation_rows_pass(check):
+    rows = check()
+    assert len(rows) >= 3
+    assert [row.name for row in rows if not row.passed] == []

@@ -144,7 +144,7 @@ def _size(model: ErrorModel, future: Doubles, capacity: Doubles) -> Doubles:
 def _errors(model: ErrorModel, own: Doubles, shared: Doubles, leads: int, step: float) -> Doubles:
     """``[T, L, n]`` shares, from innovations ``[T + L - 1, n]`` and common ones ``[T + L - 1]``."""
     mixed = np.sqrt(model.common) * shared[:, None] + np.sqrt(1.0 - model.common) * own
-    variance = model.variance(np.arange(leads + 1) * step)
+    variance = model.variance(np.arange(leads + 1, dtype=np.float64) * step)
     weight = np.sqrt(np.diff(variance))
     lag = np.subtract.outer(np.arange(leads), np.arange(leads))
     table = np.where(lag >= 0, weight[np.maximum(lag, 0)], 0.0)
@@ -283,7 +283,7 @@ def _common(error: Doubles) -> float:
     live = error[:, error.std(axis=0) > 0.0]
     if live.shape[1] < 2:
         return 0.0
-    table = np.corrcoef(live.T)
+    table: Doubles = np.atleast_2d(np.corrcoef(live.T))
     return float(max(table[np.triu_indices_from(table, 1)].mean(), 0.0))
 
 
