@@ -234,8 +234,10 @@ class Examiner:
         for epoch, deciding in enumerate(seen.deciding):
             rows = np.flatnonzero(deciding)
             if rows.size:
-                parts = (seen.agent, seen.candidates, seen.mask)
-                view = self._gauge.view_of(*(part[epoch, rows] for part in parts), rows=rows)
+                at = (epoch, rows)
+                view = self._gauge.view_of(
+                    seen.agent[at], seen.candidates[at], seen.mask[at], rows=rows
+                )
                 found[epoch, rows] = self._gauge.probe(view, probes)
         some = seen.deciding.any(axis=0)
         median = np.full(seen.deciding.shape[1], np.nan)

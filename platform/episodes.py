@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import fields
 from time import perf_counter
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from ..models.interface import AnalyticalModel
 from ..policies.acting import actor
 from ..policies.interface import Controller, Effects
-from ..simulators.interface import Observation, SequentialSimulator, Simulator, Spec, Step
+from ..simulators.interface import Ints, Observation, SequentialSimulator, Simulator, Spec, Step
 from .files import UserError
 from .recording import Layout, Recording, recording_of
 from .tasks import Episode, Factory, Guidance, Heuristic, Result, Task, Trained
@@ -169,7 +169,10 @@ class _Play:
                 "a simulator with step_fresh, not recorded for training"
             )
         start = perf_counter()
-        step = simulator.step_fresh(lambda seen: self._controller.act(seen, self._rng))
+        # Whoever decides on fresh information chooses among candidates.
+        step = simulator.step_fresh(
+            lambda seen: cast("Ints", self._controller.act(seen, self._rng))
+        )
         self._seconds["simulate"] += perf_counter() - start
         return step
 

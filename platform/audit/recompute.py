@@ -275,7 +275,7 @@ class _Failing:
     def baseline(self) -> Any:
         return self if "baseline" in self.failures else self.live.baseline
 
-    def act(self, observation: Observation, rng: np.random.Generator) -> Ints:
+    def act(self, observation: Observation, rng: np.random.Generator) -> Actions:
         self._raise("baseline")
         return self.live.baseline.act(observation, rng)
 
