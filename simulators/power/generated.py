@@ -1,8 +1,8 @@
 """Systems of any size from a seed: no file is needed, and none is read.
 
 Technologies, costs, ramps and outages are those of RTS-GMLC in round numbers, with some spread from
-unit to unit. The cost of a MWh hardly depends on the size (13 to 15 $ at peak; up to 20 $ below 17
-agents, where there is no nuclear unit), so results for 10 and for 600 agents can be compared.
+unit to unit. The cost of a MWh hardly depends on the size (a little higher in systems too small for
+a nuclear unit), so results for 10 and for 600 agents can be compared.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ TECHNOLOGIES = {
         inertia=5.0,
     ),
     "gas-ct": Technology(
-        share=0.22,
+        share=0.235,
         size=(25.0, 100.0),
         low=0.4,
         fuel=3.9,
@@ -111,8 +111,8 @@ TECHNOLOGIES = {
         inertia=2.8,
     ),
     "nuclear": Technology(
-        share=0.03,
-        size=(700.0, 1100.0),
+        share=0.015,
+        size=(600.0, 1000.0),
         low=0.6,
         fuel=0.81,
         heat=(10.0, 10.0, 10.0, 10.0),
@@ -187,7 +187,7 @@ def generate(units: int, *, seed: int, network: bool = True) -> Grid:
         flexible=np.zeros(buses),
     )
     if network:
-        rate = ratings(grid.branches, _situations(grid, rng), rng)
+        rate = ratings(grid.branches, _cheapest(grid, rng), _all_on(grid, rng), rng)
         grid = replace(grid, branches=replace(grid.branches, rate=rate))
     return check_grid(grid)
 
@@ -272,7 +272,7 @@ def _no_branches() -> Branches:
     return Branches((), index, index, *(empty,) * 9)
 
 
-def _situations(grid: Grid, rng: np.random.Generator) -> Doubles:
+def _cheapest(grid: Grid, rng: np.random.Generator) -> Doubles:
     """``[S, B]`` balanced injections: merit order at loads of 80 to 100 % in changing weather."""
     units, buses = grid.units, len(grid.buses.name)
     order = np.argsort(units.curve.cost[:, -1] / units.high, kind="stable")
@@ -284,4 +284,21 @@ def _situations(grid: Grid, rng: np.random.Generator) -> Doubles:
         before = np.cumsum(limit) - limit
         output = np.clip(demand.sum() - before, 0.0, limit)
         injection[row] = np.bincount(units.bus[order], weights=output, minlength=buses) - demand
+    return injection
+
+
+def _all_on(grid: Grid, rng: np.random.Generator) -> Doubles:
+    """``[S, B]`` balanced injections: every thermal unit on, in equal shares of what is left."""
+    units, buses = grid.units, len(grid.buses.name)
+    low = float(units.low.sum())
+    range_up = float((units.high - units.low)[~units.renewable].sum())
+    injection = np.zeros((_SITUATIONS, buses))
+    for row in range(_SITUATIONS):
+        demand = grid.buses.load * rng.uniform(0.8, 1.0)
+        weather = units.high * units.renewable * rng.uniform(0.0, 0.9, len(units.name))
+        # Wind and sun give way where minimum outputs leave no room for them.
+        weather *= min(1.0, (float(demand.sum()) - low) / float(weather.sum()))
+        up = (float(demand.sum()) - low - float(weather.sum())) / range_up
+        output = np.where(units.renewable, weather, units.low + (units.high - units.low) * up)
+        injection[row] = np.bincount(units.bus, weights=output, minlength=buses) - demand
     return injection

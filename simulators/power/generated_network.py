@@ -61,23 +61,28 @@ def mesh(position: Doubles, rng: np.random.Generator) -> Branches:
     )
 
 
-def ratings(branches: Branches, injection: Doubles, rng: np.random.Generator) -> Doubles:
-    """Limits ``[L]`` in MW under which a few lines bind in the given situations.
+def ratings(
+    branches: Branches, cheapest: Doubles, safe: Doubles, rng: np.random.Generator
+) -> Doubles:
+    """Limits ``[L]`` in MW under which a few lines bind.
 
-    Every line carries the largest of its flows with a margin of 15 to 60 %, but one in 12, drawn
-    among the more loaded half, is 15 % short of it. Limits are at least a third of the mean flow.
+    Every line carries the largest of its flows in the ``cheapest`` situations with a margin of 15
+    to 60 %, but one in 12, drawn among the more loaded half, is 20 % short of it. All lines carry
+    the flows of the ``safe`` situations, so there is always a way, and a third of the mean flow.
 
     Args:
         branches: the network.
-        injection: ``[S, B]`` MW in S typical situations, balanced.
+        cheapest: ``[S, B]`` MW injected where only cost counts, balanced.
+        safe: ``[S, B]`` MW injected where limits must not bind, balanced.
         rng: of the margins.
     """
-    peak = np.abs(_flows(branches, injection)).max(axis=0)
+    peak = np.abs(_flows(branches, cheapest)).max(axis=0)
     rate = peak * rng.uniform(1.15, 1.6, peak.size)
     loaded = np.flatnonzero(peak >= np.median(peak))
     short = rng.choice(loaded, size=max(1, peak.size // 12), replace=False)
-    rate[short] = 0.85 * peak[short]
-    return np.ceil(np.maximum(rate, peak.mean() / 3.0))
+    rate[short] = 0.8 * peak[short]
+    carried = np.abs(_flows(branches, safe)).max(axis=0)
+    return np.ceil(np.maximum(np.maximum(rate, carried), peak.mean() / 3.0))
 
 
 def _flows(branches: Branches, injection: Doubles) -> Doubles:

@@ -279,6 +279,9 @@ def _check_values(grid: Grid) -> None:
     if curve.power.shape != curve.cost.shape or curve.power.shape[0] != len(units.name):
         shapes = f"{curve.power.shape} and {curve.cost.shape}"
         raise GridError(f"grid {grid.name!r}: curves are {shapes} for {len(units.name)} units")
+    for column, values in (("curve.power", curve.power), ("curve.cost", curve.cost)):
+        for row in np.flatnonzero(~np.isfinite(values).all(axis=1)):
+            _refuse(grid.name, "units", int(row), column, values[row], "finite numbers", units)
     ends = np.stack([units.low, units.high], axis=1)
     unmet = ~np.isclose(curve.power[:, [0, -1]], ends, rtol=1e-9, atol=1e-9)
     steps = np.diff(curve.power, axis=1)
@@ -293,13 +296,6 @@ def _check_values(grid: Grid) -> None:
         ("units", "ramp", units.ramp, ~(units.ramp >= 0.0), "a rate of at least 0"),
         ("units", "curve.power", curve.power, (steps < 0.0).any(axis=1), "ascending points"),
         ("units", "curve.power", curve.power, unmet.any(axis=1), "points from low to high"),
-        (
-            "units",
-            "curve.cost",
-            curve.cost,
-            ~np.isfinite(curve.cost).all(axis=1),
-            "finite costs",
-        ),
         (
             "units",
             "curve.cost",
