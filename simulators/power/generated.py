@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from ..interface import Doubles
+from ..interface import Doubles, Ints
 from .curves import stack
 from .generated_network import mesh, place, ratings
 from .grid import (
@@ -252,7 +252,7 @@ def _curves(of: list[Technology], low: Doubles, high: Doubles, rng: np.random.Ge
     return stack(list(zip(power, cost, strict=True)))
 
 
-def _storages(sites: Doubles, rng: np.random.Generator) -> Storages:
+def _storages(sites: Ints, rng: np.random.Generator) -> Storages:
     count = len(sites)
     low, high = TECHNOLOGIES["storage"].size
     power = np.round(rng.uniform(low, high, count), 1)

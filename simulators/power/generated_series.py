@@ -85,7 +85,8 @@ def _clock(start: np.datetime64, days: int) -> _Clock:
     # 1970-01-01 was a Thursday.
     weekday = (date.astype(np.int64) + 3) % 7
     year = date - date.astype("datetime64[Y]").astype("datetime64[D]")
-    return _Clock((slots % _SLOTS + 0.5) / 12.0, weekday, year.astype(np.float64))
+    hour = (slots % _SLOTS).astype(np.float64) / 12.0 + 1.0 / 24.0
+    return _Clock(hour, weekday, year.astype(np.float64))
 
 
 def _drift(steps: int, width: int, step: float, memory: float, rng: np.random.Generator) -> Doubles:
@@ -115,7 +116,7 @@ def _load(grid: Grid, clock: _Clock, rng: np.random.Generator) -> Doubles:
     common = _drift(clock.hour.size, 1, _STEP / 3600.0, 18.0, rng)
     own = _drift(clock.hour.size, areas, _STEP / 3600.0, 3.0, rng)
     noise = 1.0 + 0.02 * common + 0.012 * own
-    return np.minimum(shape[:, None] * noise, _LOAD_LIMIT) * peak
+    return np.minimum(shape[:, None] * noise, _LOAD_LIMIT) * peak.astype(np.float64)
 
 
 def _renewables(grid: Grid) -> tuple[np.ndarray, Doubles]:

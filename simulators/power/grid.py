@@ -236,7 +236,7 @@ def check_grid(grid: Grid) -> Grid:
         ("storages", "bus", grid.storages.bus),
     ):
         for row in np.flatnonzero((index < 0) | (index >= buses)):
-            _refuse(grid.name, table, row, column, index[row], f"a bus index below {buses}")
+            _refuse(grid.name, table, int(row), column, index[row], f"a bus index below {buses}")
     if not 0 <= grid.reference < buses:
         raise GridError(f"grid {grid.name!r}: reference bus {grid.reference} is none of {buses}")
     if grid.flexible.shape != (buses,):

@@ -168,8 +168,8 @@ def to_grid(instance: CommitmentInstance) -> tuple[Grid, Series]:
             ramp=np.concatenate(
                 [np.minimum(thermals.ramp_up, thermals.ramp_down) / 60.0, none + np.inf]
             ),
-            min_up=np.concatenate([thermals.min_up, none]),
-            min_down=np.concatenate([thermals.min_down, none]),
+            min_up=np.concatenate([thermals.min_up.astype(np.float64), none]),
+            min_down=np.concatenate([thermals.min_down.astype(np.float64), none]),
             start_hours=np.zeros((count + weather, 3)),
             start_after=np.concatenate([after, np.zeros((weather, 3))]),
             start_cost=np.concatenate([cost, np.zeros((weather, 3))]),
@@ -334,5 +334,6 @@ class _Node:
 
 
 def _is_amount(value: object) -> bool:
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    return number and math.isfinite(value) and value >= 0
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    return math.isfinite(value) and value >= 0
