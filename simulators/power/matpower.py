@@ -53,7 +53,8 @@ def read_case(
 ) -> Grid:
     """Read a MATPOWER case.
 
-    Polynomial costs keep their coefficients and become ``segments`` chords; piecewise ones are
+    Polynomial costs keep their coefficients and become ``segments`` chords (too few where an upper
+    limit is far above the load, as in case3_lmbd: 1.2 % of its cost at 50); piecewise ones are
     taken as they are. Ramps come from ``RAMP_AGC``, ``RAMP_10`` or ``RAMP_30`` where one is given,
     else they are unlimited. Technologies come from ``mpc.genfuel`` and ``mpc.gentype`` where
     present, else they are ``thermal``. Of several buses of type 3 the first is the reference.
