@@ -35,7 +35,7 @@ class BoxMinibatch(DecisionBatch):
 
     def policy(self, outputs: Tensor) -> BoxBeta:
         """The distribution of the shares."""
-        return BoxBeta.of_shares(outputs.double(), self.mask)
+        return BoxBeta.of_shares(outputs, self.mask)
 
     def raw(self, parameters: Parameters) -> Tensor:
         """The same as ``outputs``."""
@@ -111,7 +111,7 @@ def fisher(outputs: Tensor, mask: Tensor, direction: Tensor) -> Tensor:
 
     ``mask`` ``[..., D]``; everything broadcasts. The softplus has the logistic function as slope.
     """
-    policy = BoxBeta.of_shares(outputs.double(), mask)
+    policy = BoxBeta.of_shares(outputs, mask)
     rise = torch.sigmoid(outputs.double())
     curved = policy.information(*(rise * direction.double()).chunk(2, dim=-1))
     return (rise * torch.cat(curved, dim=-1)).to(direction.dtype)

@@ -97,7 +97,7 @@ class ChoiceTangent(Tangent):
 class BoxTangent(Tangent):
     """``at`` are the network's outputs ``[n, 2 B]`` of B set-points, ``action`` shares ``[n, B]``.
 
-    In double precision, as :mod:`..box_minibatch`.
+    Densities are in double precision, as in :mod:`..box_minibatch`.
     """
 
     @staticmethod
@@ -112,7 +112,7 @@ class BoxTangent(Tangent):
 
     def moved(self, part: slice, own: Tensor) -> tuple[Tensor, Tensor]:
         slope = self.slope[part]
-        at = self.at[part].double().unsqueeze(1)
+        at = self.at[part].unsqueeze(1)
         mask, share = self.mask[part].unsqueeze(1), self.action[part].double().unsqueeze(1)
         outputs = at + torch.bmm(slope, own).transpose(1, 2)  # [b, k, 2 B]
         policy = BoxBeta.of_shares(outputs, mask)
