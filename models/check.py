@@ -27,7 +27,7 @@ from .interface import (
     SetPointInfluence,
     counterfactual_values,
 )
-from .set_point_check import SetPointCheck
+from .set_point_check import After, SetPointCheck
 
 
 class ModelError(AssertionError):
@@ -40,10 +40,10 @@ def assert_model(
     *,
     episodes: int = 2,
     seed: int = 0,
-    lasting: bool = True,
+    after: After = "stays",
 ) -> None:
     """Like :func:`check_model`, but raises :class:`ModelError` if anything is wrong."""
-    problems = check_model(model, simulator, episodes=episodes, seed=seed, lasting=lasting)
+    problems = check_model(model, simulator, episodes=episodes, seed=seed, after=after)
     if problems:
         listed = "\n".join(f"- {problem}" for problem in problems)
         raise ModelError(f"{len(problems)} problem(s):\n{listed}")
@@ -55,7 +55,7 @@ def check_model(
     *,
     episodes: int = 2,
     seed: int = 0,
-    lasting: bool = True,
+    after: After = "stays",
 ) -> list[str]:
     """Play random legal actions and hold the model to its contract; return problems in words.
 
@@ -76,9 +76,10 @@ def check_model(
         simulator: of the model's scenario.
         episodes: episodes to play; seeds ``seed``, ``seed + 1``, ...
         seed: of the first episode.
-        lasting: set-points only: the state stays as decisions put it, apart from what no decision
-            influences. Otherwise (it also decays, say) coordinates that the influence names are
-            not compared.
+        after: set-points only: what becomes of the state until the next observation. It ``stays``
+            as decisions put it, apart from what no decision influences; it ``decays``, so that
+            only coordinates that the influence leaves out are compared; the plant ``reacts`` (other
+            units balance what one does), so that it says nothing of the influence.
     """
     if episodes < 1:
         raise ValueError(f"episodes must be at least 1, got {episodes}")
@@ -86,7 +87,7 @@ def check_model(
         wanted = simulator.spec.state_size
         return [f"model.state_size is {model.state_size}, the simulator's state has {wanted}"]
     if not isinstance(simulator.spec.action, Choice):
-        return _check_set_points(model, simulator, range(seed, seed + episodes), lasting)
+        return _check_set_points(model, simulator, range(seed, seed + episodes), after)
     check = _Check(model, simulator)
     for episode in range(episodes):
         first = check.play(seed + episode, policy=1, answers=True)
@@ -103,13 +104,13 @@ def check_model(
 
 
 def _check_set_points(
-    model: AnalyticalModel, simulator: Simulator, seeds: range, lasting: bool
+    model: AnalyticalModel, simulator: Simulator, seeds: range, after: After
 ) -> list[str]:
     check = SetPointCheck(model, simulator)
     for seed in seeds:
         check.history(check.play(seed))
-        if not check.unusable:
-            check.locality(seed, lasting=lasting)
+        if not check.unusable and after != "reacts":
+            check.locality(seed, decays=after == "decays")
     return check.problems
 
 

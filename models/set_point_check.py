@@ -7,7 +7,7 @@ joint decision of the same epoch does must not be among them, and cannot be: the
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,9 @@ from .interface import Influence, Reference, SetPointInfluence, set_point_values
 MOVED = 1e-6
 """Absolute, plus relative to the largest move, between influence and what the simulator did:
 set-points are float32, and a simulator may well compute with them as they are."""
+
+After = Literal["stays", "decays", "reacts"]
+"""What becomes of the state between a decision and the next observation."""
 
 _PARTS = ("index", "gain", "origin", "slope", "curvature")
 
@@ -93,12 +96,12 @@ class SetPointCheck(Findings):
             self._say("twice", "a dimension names a coordinate twice; add the two gains up")
         return True
 
-    def locality(self, seed: int, *, lasting: bool) -> None:
+    def locality(self, seed: int, *, decays: bool) -> None:
         """One agent's set-points changed in a replay move the state by what its influence says.
 
         The state of the next observation is compared, from which everything cancels that both
-        replays have in common. With ``lasting`` the state stays as decisions put it; without, only
-        coordinates that the influence leaves out are compared.
+        replays have in common. Where the state ``decays``, only coordinates that the influence
+        leaves out are compared.
         """
         rng = np.random.default_rng(np.random.SeedSequence([seed, 4]))
         epoch = int(rng.integers(0, min(self._spec.horizon, 20)))
@@ -132,7 +135,7 @@ class SetPointCheck(Findings):
             return  # what the replay of a seed needs is for check_simulator to say
         other = self._simulator.step(changed).observation
         if after.time == other.time:
-            self._compare(agent, other.state - after.state, moved, named if not lasting else None)
+            self._compare(agent, other.state - after.state, moved, named if decays else None)
 
     def _compare(
         self, agent: int, change: Doubles, moved: Doubles, left_out: NDArray[np.bool_] | None

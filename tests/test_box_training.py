@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import box_domain
 import polars as pl
@@ -15,6 +17,7 @@ from fairlead.platform import registry
 from fairlead.platform.bundle import load_bundle
 from fairlead.platform.cli.main import main
 from fairlead.platform.contest import Arena
+from fairlead.platform.drive.session import _lengthened
 from fairlead.platform.episodes import Stage
 from fairlead.platform.evaluation import EvaluationTable
 from fairlead.platform.files import UserError
@@ -24,6 +27,7 @@ from fairlead.platform.tasks import DomainFactory, Task
 from fairlead.platform.train_config import UNGUIDED, load_config
 from fairlead.platform.training import resume, start
 from fairlead.simulators.interface import Box
+from fairlead.simulators.settings import Settings
 
 SMALL = (
     "learner.network.hidden=[16]",
@@ -159,6 +163,28 @@ def test_commands_take_any_domain(finished, tmp_path, capsys):
         capsys, "train", NAME, "--out", tmp_path / "run", "--json", "iterations=1", *SMALL[:-1]
     )
     assert status == 0 and found["bundle"].endswith("bundle")
+
+
+class Fixed(Settings):
+    """A scenario whose episodes have one length."""
+
+    name: Literal["fixed"] = "fixed"
+
+
+def test_a_drive_needs_episodes_that_are_long_enough(monkeypatch):
+    fixed = replace(
+        box_domain.toybox(),
+        name="fixed",
+        scenarios={"fixed": Fixed},
+        simulator=lambda _: TrackFactory().simulator(),
+    )
+    monkeypatch.setattr(registry, "domains", lambda: {"fixed": fixed, NAME: box_domain.toybox()})
+    factory = DomainFactory("fixed", "fixed", {})
+    assert _lengthened(factory, 20) is factory
+    with pytest.raises(UserError, match="fixed/fixed have 20 epochs, the drive may need 21"):
+        _lengthened(factory, 21)
+    longer = _lengthened(DomainFactory(NAME, SCENARIO, {"agents": 9}), 21)
+    assert longer.settings == {"agents": 9, "horizon": 21}
 
 
 def test_bundles_of_another_shape_do_not_take_part(finished):

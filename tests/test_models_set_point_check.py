@@ -87,7 +87,7 @@ DEFECTS = {
 
 def test_the_sound_model_passes():
     assert checked(episodes=6) == []
-    assert checked(episodes=6, lasting=False) == []
+    assert checked(episodes=6, after="decays") == []
     plain = lambda _, found, __: replace(found, slope=None, curvature=None)  # noqa: E731
     assert checked(influence=plain) == []
 
@@ -126,11 +126,26 @@ class Draining(TrackSimulator):
 def test_a_state_that_decays_is_compared_where_nothing_may_move():
     model = TrackModel(SCENARIO)
     assert "moved state" in check_model(model, Draining(SCENARIO))[0]
-    assert check_model(model, Draining(SCENARIO), lasting=False) == []
+    assert check_model(model, Draining(SCENARIO), after="decays") == []
     silent = check_model(
-        Altered(influence=silent_about_all), Draining(SCENARIO), lasting=False, episodes=4
+        Altered(influence=silent_about_all), Draining(SCENARIO), after="decays", episodes=4
     )
     assert "moved state[4]" in silent[0]
+
+
+class Balancing(TrackSimulator):
+    """What one unit gives too much, the next one takes back at once."""
+
+    def _observe(self):
+        total = self.output[:, 0].sum() - 30.0 if hasattr(self, "last") else 0.0
+        self.output[0, 0] = np.clip(self.output[0, 0] - total, 0.0, 10.0)
+        return super()._observe()
+
+
+def test_a_plant_that_reacts_is_not_held_against_the_model():
+    model = TrackModel(SCENARIO)
+    assert any("moved state" in one for one in check_model(model, Balancing(SCENARIO), episodes=4))
+    assert check_model(model, Balancing(SCENARIO), episodes=4, after="reacts") == []
 
 
 def test_the_raising_form_and_sizes():

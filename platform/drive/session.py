@@ -107,12 +107,7 @@ def run_drive(order: Order, progress: Report) -> Driven:
             "leave --url out"
         )
     factory = order.bundle.factory()
-    if "horizon" not in find_scenario(factory.domain, factory.scenario).model_fields:
-        raise UserError(
-            f"{factory.domain}/{factory.scenario} cannot be driven: its episodes have no length to "
-            "set (a knob 'horizon')"
-        )
-    factory = replace(factory, settings={**factory.settings, "horizon": plan.room})
+    factory = _lengthened(factory, plan.room)
     actor, rule = order.bundle.actor(), baseline(order.bundle.folder)
     total = len(order.seeds) * plan.epochs
     runs: list[Run] = []
@@ -136,6 +131,23 @@ def run_drive(order: Order, progress: Report) -> Driven:
     costs = _in_process(order, factory.simulator(), (actor, rule), longest, progress)
     starts = 0 if daemon is None else daemon.starts
     return Driven(order, tuple(runs), *costs, rule=rule.name, starts=starts, status=status)
+
+
+def _lengthened(factory: DomainFactory, room: int) -> DomainFactory:
+    """The scenario with episodes of at least ``room`` epochs.
+
+    Raises:
+        UserError: its episodes are shorter, and no knob makes them longer.
+    """
+    if "horizon" in find_scenario(factory.domain, factory.scenario).model_fields:
+        return replace(factory, settings={**factory.settings, "horizon": room})
+    horizon = factory.simulator().spec.horizon
+    if horizon < room:
+        raise UserError(
+            f"episodes of {factory.domain}/{factory.scenario} have {horizon} epochs, the drive may "
+            f"need {room}: give a smaller --epochs"
+        )
+    return factory
 
 
 @contextmanager
