@@ -1,6 +1,6 @@
 """Comparison of every domain with closed forms and published figures.
 
-``SUITES`` maps a domain to its suites. A new domain adds a line here and modules with
+``SUITES`` maps a domain to its suites. A new suite is a line here and a module with
 ``checks(*, data, quick)``; nothing else changes.
 """
 
@@ -14,6 +14,10 @@ SUITES: Mapping[str, tuple[Suite, ...]] = {
     "cloud": (
         Suite("closed forms", ".closed_forms", needs_data=False),
         Suite("published", ".published", needs_data=True),
+    ),
+    "power": (
+        Suite("closed forms", ".power_closed", needs_data=False),
+        Suite("published", ".power_published", needs_data=True),
     ),
 }
 
