@@ -130,7 +130,7 @@ def proximal_reference(
     """
     if not rho > 0.0:
         raise ValueError(f"rho must be positive, got {rho}; economic_dispatch is the limit of 0")
-    near = costs.with_proximal(rho, previous, capacity)
+    near = costs.near(rho / capacity.clamp(min=1.0) ** 2, previous)
     found = economic_dispatch(near, load, low, high, on=on, shed_price=shed_price)
     cost = costs.total(found.dispatch)
     cost = (cost if on is None else torch.where(on, cost, 0.0)).sum(1)

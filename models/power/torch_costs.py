@@ -111,18 +111,16 @@ class CostTensors:
             offered = torch.maximum(offered, order.reach(price, k, closed).minimum(limit))
         return offered.minimum(high)
 
-    def with_proximal(self, rho: float | Tensor, previous: Tensor, capacity: Tensor) -> CostTensors:
-        """These costs plus ``rho / 2 ((p - previous) / capacity)^2`` for every unit.
+    def near(self, pull: Tensor, centre: Tensor) -> CostTensors:
+        """These costs plus ``pull / 2 (p - centre)^2`` for every unit.
 
         Args:
-            rho: $/h, positive.
-            previous: ``[B, U]`` MW.
-            capacity: ``[U]`` MW; less than 1 MW counts as 1 MW.
+            pull: ``[U]`` $/h per MW^2, positive.
+            centre: ``[B, U]`` MW.
         """
-        pull = rho / capacity.clamp(min=1.0) ** 2
         bend = self.bend + pull
-        origin = (self.bend * self.origin + pull * previous) / bend
-        rest = 0.5 * self.bend * pull / bend * (self.origin - previous) ** 2
+        origin = (self.bend * self.origin + pull * centre) / bend
+        rest = 0.5 * self.bend * pull / bend * (self.origin - centre) ** 2
         return replace(self, base=self.base + rest, bend=bend, origin=origin)
 
 
