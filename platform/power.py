@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from pydantic import BaseModel
@@ -60,11 +59,6 @@ def _simulator(scenario: BaseModel) -> Simulator:
     return _built(scenario)
 
 
-@lru_cache(maxsize=4)
-def _stored_value(scenario: Scenario) -> float:
-    return _built(scenario).stored_value
-
-
 def _model(scenario: BaseModel, reference: str) -> AnalyticalModel:
     from ..models.power.dispatch_model import DispatchModel
     from ..simulators.power.system import system_of
@@ -74,7 +68,6 @@ def _model(scenario: BaseModel, reference: str) -> AnalyticalModel:
         known,
         system_of(known),  # pyright: ignore[reportArgumentType]
         reference=reference,
-        stored_value=_stored_value(known),  # pyright: ignore[reportArgumentType]
     )
 
 
@@ -83,12 +76,10 @@ def _heuristics(scenario: BaseModel) -> tuple[Controller, ...]:
     from ..simulators.power.system import system_of
 
     known = _power(scenario)
-    simulator = _built(known)
     return controllers(
-        simulator.spec,
+        _built(known).spec,
         known,
         system_of(known),  # pyright: ignore[reportArgumentType]
-        stored_value=simulator.stored_value,
     )
 
 

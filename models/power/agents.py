@@ -17,35 +17,19 @@ from ...simulators.power.grid import Branches, Curves, Grid, Storages, Units, no
 from ...simulators.power.lodf import Topology
 
 
-def agent_units(grid: Grid, fleet: Fleet, *, stored_value: float) -> Grid:
+def agent_units(grid: Grid, fleet: Fleet) -> Grid:
     """``grid`` with one unit for every agent, in their order, and no storage.
 
-    Storages sell energy from ``stored_value`` $/MWh on, and buy it below what is left of that after
-    their losses. DC lines rest, as in the simulator.
+    DC lines rest, as in the simulator.
     """
-    store = fleet.store
-    bid = np.where(store, stored_value * fleet.efficiency, 0.0)
-    offer = np.where(store, stored_value, 0.0)
-    # The point at 0 MW splits a storage's curve; in others' it repeats the lower end.
-    middle = np.where(store, 0.0, fleet.curve.power[:, 0])
-    power = np.concatenate(
-        [fleet.curve.power[:, :1], middle[:, None], fleet.curve.power[:, 1:]], axis=1
-    )
-    cost = np.concatenate(
-        [fleet.curve.cost[:, :1], fleet.curve.cost[:, :1], fleet.curve.cost[:, 1:]], axis=1
-    )
-    value = np.where(power < 0.0, bid[:, None], offer[:, None]) * power
-    cost = np.where(store[:, None], value, cost)
-    rows = np.maximum(fleet.unit, 0)
-    units = _rows(grid.units, rows) if len(grid.units.name) else grid.units
     units = replace(
-        units,
+        _rows(grid.units, np.maximum(fleet.unit, 0)),
         name=fleet.name,
         bus=fleet.bus,
         kind=tuple(fleet.groups[g] for g in fleet.group_of.tolist()),
         low=fleet.low,
         high=fleet.high,
-        curve=Curves(power=power, cost=cost),
+        curve=fleet.curve,
         renewable=fleet.curtailed,
         curtailable=fleet.curtailed,
         quadratic=np.full((fleet.size, 3), np.nan),

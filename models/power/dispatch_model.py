@@ -40,22 +40,19 @@ class DispatchModel:
         scenario: its values.
         system: its grid and agents.
         reference: one of :data:`REFERENCES`.
-        stored_value: $/MWh of stored energy (the simulator's).
 
     Raises:
         ValueError: no such reference.
     """
 
-    def __init__(
-        self, scenario: PowerScenario, system: System, *, reference: str, stored_value: float
-    ) -> None:
+    def __init__(self, scenario: PowerScenario, system: System, *, reference: str) -> None:
         if reference not in REFERENCES:
             known = ", ".join(REFERENCES)
             raise ValueError(f"no reference {reference!r} for power; known: {known}")
         fleet = system.fleet
         self.mode = reference
         self.packing: Packing = system.packing(scenario.leads)
-        self.grid = agent_units(system.grid, fleet, stored_value=stored_value)
+        self.grid = agent_units(system.grid, fleet)
         self._layout = system.layout
         self._limited = system.network is not None
         convention = "x" if system.network is None else system.network.convention

@@ -27,15 +27,12 @@ class RollingHorizon:
         scenario: its values.
         system: its grid and agents.
         horizon: intervals; at most the scenario's leads.
-        stored_value: $/MWh of what storages hold at the end.
 
     Raises:
         ValueError: a horizon beyond the forecasts.
     """
 
-    def __init__(
-        self, scenario: PowerScenario, system: System, *, horizon: int, stored_value: float
-    ) -> None:
+    def __init__(self, scenario: PowerScenario, system: System, *, horizon: int) -> None:
         if not 1 <= horizon <= scenario.leads:
             raise ValueError(
                 f"horizon {horizon}: forecasts of this scenario reach {scenario.leads} intervals"
@@ -49,7 +46,7 @@ class RollingHorizon:
         self._topology = None if network is None else Topology(network)
         self._rate = system.grid.branches.rate * scenario.limit_scale
         self._version = 0
-        self._end = StorageEnd.free(fleet.size - self._units, stored_value)
+        self._end = StorageEnd.free(fleet.size - self._units, fleet.stored_value)
         self._problem = MultiPeriodDispatch(
             self._grid,
             horizon=horizon,

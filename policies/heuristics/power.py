@@ -117,24 +117,21 @@ class GreedyReference:
         return np.clip(wanted, observation.low, observation.high)
 
 
-def controllers(
-    spec: Spec, scenario: PowerScenario, system: System, *, stored_value: float
-) -> tuple[Controller, ...]:
+def controllers(spec: Spec, scenario: PowerScenario, system: System) -> tuple[Controller, ...]:
     """All rules of a scenario; solvers are built when a rule is first asked.
 
     Args:
         spec: of the simulator.
         scenario: its values.
         system: its grid and agents.
-        stored_value: $/MWh of stored energy (the simulator's).
     """
     capacity = system.fleet.capacity
 
     def model() -> DispatchModel:
-        return DispatchModel(scenario, system, reference="proximal", stored_value=stored_value)
+        return DispatchModel(scenario, system, reference="proximal")
 
     def horizon() -> RollingHorizon:
-        return RollingHorizon(scenario, system, horizon=scenario.leads, stored_value=stored_value)
+        return RollingHorizon(scenario, system, horizon=scenario.leads)
 
     return (
         *local(spec, capacity),

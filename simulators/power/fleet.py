@@ -12,10 +12,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ..interface import Bools, Doubles, Ints
-from .grid import Curves, Grid, Storages
+from .grid import Curves, Grid, Storages, Units
 
 BATTERY = (50.0, 4.0, 0.85)
 """MW, hours and round-trip efficiency of a scenario's additional batteries."""
+
+NORMAL = 0.6
+"""Share of the firm capacity at which the normal hourly cost is taken."""
 
 SHIFT_HOURS = 2.0
 """How long a flexible load can be advanced or owed at full power."""
@@ -38,12 +41,15 @@ class Fleet:
         low, high: MW while on; storages from full charge (negative) to full discharge.
         capacity: MW that features are shares of.
         ramp: MW per interval.
-        curve: production cost; flat zero for storages and loads.
+        curve: production cost; storages and loads offer energy at ``stored_value`` and buy it at
+            what is left of that after their losses.
         unit: index of the unit in the grid, -1 for storages and loads.
         thermal: bool, is committed: starts, stops, has a minimum.
         curtailed: bool, its upper limit follows a series; ``column`` is its column there, else -1.
         store: bool; ``energy`` MWh, ``initial`` MWh and one-way ``efficiency`` of charging.
         part: participation per MW of the agent's box.
+        normal: $/h of meeting :data:`NORMAL` of the firm capacity, the scale of costs.
+        stored_value: $/MWh of stored energy, the normal cost of a MWh.
         fixed: ``[V]`` columns of the series whose units take no set point; fixed_bus: their buses.
     """
 
@@ -65,6 +71,8 @@ class Fleet:
     initial: Doubles
     efficiency: Doubles
     part: Doubles
+    normal: float
+    stored_value: float
     fixed: Ints
     fixed_bus: Ints
 
@@ -99,6 +107,7 @@ def fleet_of(grid: Grid, *, interval: float) -> Fleet:
     ramp = np.minimum(units.ramp[acting] * interval / 60.0, units.high[acting])
     ramp[units.renewable[acting]] = units.high[acting][units.renewable[acting]]
     store = np.concatenate([np.zeros(acting.size, bool), np.ones(count, bool)])
+    normal, value = _normal_cost(units, acting[~units.renewable[acting]])
     return Fleet(
         name=(*(units.name[u] for u in acting.tolist()), *stores.name),
         groups=groups,
@@ -108,7 +117,7 @@ def fleet_of(grid: Grid, *, interval: float) -> Fleet:
         high=high,
         capacity=np.maximum(high, -low),
         ramp=np.concatenate([ramp, 2.0 * stores.power]),
-        curve=_curves(grid, acting, stores),
+        curve=_curves(grid, acting, stores, value),
         unit=np.concatenate([acting, np.full(count, -1)]),
         thermal=~renewable & ~store,
         curtailed=renewable,
@@ -118,6 +127,8 @@ def fleet_of(grid: Grid, *, interval: float) -> Fleet:
         initial=np.concatenate([np.zeros(acting.size), stores.initial]),
         efficiency=np.concatenate([np.ones(acting.size), stores.efficiency]),
         part=np.where(renewable, REST, 1.0),
+        normal=normal,
+        stored_value=value,
         fixed=column[still],
         fixed_bus=units.bus[still],
     )
@@ -149,12 +160,32 @@ def _stores(grid: Grid, batteries: int, flexible: float) -> Storages:
     )
 
 
-def _curves(grid: Grid, acting: Ints, stores: Storages) -> Curves:
+def _curves(grid: Grid, acting: Ints, stores: Storages, value: float) -> Curves:
     own = grid.units.curve
-    width = own.power.shape[1]
-    power = np.repeat(stores.power[:, None], width, axis=1)
-    power[:, 0] *= -1.0
+    power, cost = own.power[acting], own.cost[acting]
+    if not stores.power.size:
+        return Curves(power, cost)
+    # Storages need a point at 0 MW between two slopes; others repeat their last point.
+    width = max(power.shape[1], 3)
+    add = width - power.shape[1]
+    points = np.repeat(stores.power[:, None], width, axis=1)
+    points[:, 0] *= -1.0
+    points[:, 1] = 0.0
+    price = np.where(points < 0.0, value * stores.efficiency[:, None], value)
     return Curves(
-        power=np.concatenate([own.power[acting], power]),
-        cost=np.concatenate([own.cost[acting], np.zeros_like(power)]),
+        power=np.concatenate([np.pad(power, ((0, 0), (0, add)), mode="edge"), points]),
+        cost=np.concatenate([np.pad(cost, ((0, 0), (0, add)), mode="edge"), price * points]),
     )
+
+
+def _normal_cost(units: Units, thermal: Ints) -> tuple[float, float]:
+    """$/h of :data:`NORMAL` of the firm capacity from the cheapest units, and $/MWh of that."""
+    full, capacity = units.curve.cost[thermal, -1], units.high[thermal]
+    if not thermal.size:
+        return 1.0, 0.0
+    order = np.argsort(full / np.maximum(capacity, 1e-9), kind="stable")
+    reach = capacity[order].cumsum()
+    wanted = NORMAL * reach[-1]
+    taken = int(reach.searchsorted(wanted)) + 1
+    normal = max(float(full[order][:taken].sum() * wanted / reach[taken - 1]), 1.0)
+    return normal, normal / float(wanted)

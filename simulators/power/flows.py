@@ -1,4 +1,4 @@
-"""Branch flows of a dispatched system, their overloads, and prices that answer to them."""
+"""Branch flows of a dispatched system: as they are, as they are expected, and their overloads."""
 
 from __future__ import annotations
 
@@ -11,18 +11,9 @@ from .network import Network
 from .scenario import PowerScenario
 from .system import System
 
-GAIN = 40.0
-"""$/MWh by which a branch's price rises in an interval for an overload of its whole limit."""
-
-WATCH = 0.98
-"""Share of the limit at which a branch's price begins to rise."""
-
 
 class Flows:
     """Flows of one system; ``limited`` says whether branches have limits at all.
-
-    The congestion prices are a distributed dual ascent on the limits: each interval the price of a
-    branch moves by its excess. They are indications that everybody sees, not LMPs.
 
     Attributes:
         topology: of the network; ``None`` on a copper plate.
@@ -46,8 +37,6 @@ class Flows:
         rate = network.grid.branches.rate * self._scale
         self._rate = rate
         self._finite = np.where(np.isfinite(rate), rate, 1e9)
-        self._price = np.zeros(rate.size)
-        self._sign = np.ones(rate.size)
         self._version = -1
 
     @property
@@ -65,9 +54,11 @@ class Flows:
         self._day = day
         self.overload, self.overloaded = 0.0, 0
         if self.topology is not None:
-            self._price[:] = 0.0
             self._version = -1
-            self._base_day = np.stack([self.topology.network.flows(row) for row in day.injection])
+            expected = self._layout.injection(day.expected_load[:, 0], day.expected_series[:, 0])
+            network = self.topology.network
+            self._base_day = np.stack([network.flows(row) for row in day.injection])
+            self._base_expected = np.stack([network.flows(row) for row in expected])
 
     def update(self, epoch: int, power: Doubles) -> None:
         """Flows and overloads at outputs ``[A]`` in interval ``epoch``."""
@@ -86,21 +77,20 @@ class Flows:
             self.overload = float(np.maximum(over, 0.0).sum())
             self.overloaded = int((over > 1e-9).sum())
         self._loading = size / self._finite
-        watched = self._loading > WATCH
-        rising = np.flatnonzero(watched | (self._price > 0.0))
-        if rising.size:
-            moved = self._price[rising] + GAIN * (self._loading[rising] - WATCH)
-            self._price[rising] = np.maximum(moved, 0.0)
-            self._sign[watched] = np.sign(self._flow[watched])
 
-    def local_price(self, price: float) -> Doubles:
-        """``[A]`` $/MWh: energy price less what an agent's output adds to congested branches."""
-        local = np.full(self._fleet.size, price)
-        if self.topology is not None:
-            priced = np.flatnonzero(self._price > 0.0)
-            if priced.size:
-                local -= (self._price[priced] * self._sign[priced]) @ self._factor[priced]
-        return local
+    def expected(self, epoch: int) -> tuple[Doubles, Doubles, Doubles] | None:
+        """Flows ``[L]`` of interval ``epoch`` that agents do not make, effects, limits ``[L]``."""
+        topology, day = self.topology, self._day
+        if topology is None or day is None:
+            return None
+        self._follow(topology)
+        if topology.out.size:
+            base = topology.flows(
+                self._layout.injection(day.expected_load[epoch, 0], day.expected_series[epoch, 0])
+            )
+        else:
+            base = self._base_expected[epoch]
+        return base, self._factor, self._finite
 
     def most_loaded(self, count: int) -> tuple[Doubles, Doubles]:
         """Loadings ``[M]`` and effects ``[M, A]`` (in the direction of the flow), highest first."""
@@ -113,18 +103,14 @@ class Flows:
 
     def expected_overload(self, epoch: int, point: Doubles) -> tuple[Doubles, Doubles]:
         """Sensitivities ``[M, A]`` and excess ``[M]`` MW of branches near or above their limit."""
-        topology, day = self.topology, self._day
-        assert topology is not None and day is not None  # noqa: S101 - callers ask `limited`
-        self._follow(topology)
-        flow = (
-            topology.flows(
-                self._layout.injection(day.expected_load[epoch, 0], day.expected_series[epoch, 0])
-            )
-            + self._factor @ point
-        )
-        excess = np.abs(flow) - self._finite
-        near = np.flatnonzero(excess > -0.05 * self._finite)
-        return np.sign(flow[near])[:, None] * self._factor[near], excess[near]
+        lines = self.expected(epoch)
+        if lines is None:
+            return np.zeros((0, point.size)), self._none
+        base, factor, limit = lines
+        flow = base + factor @ point
+        excess = np.abs(flow) - limit
+        near = np.flatnonzero(excess > -0.05 * limit)
+        return np.sign(flow[near])[:, None] * factor[near], excess[near]
 
     def _follow(self, topology: Topology) -> None:
         """Take over a changed topology."""

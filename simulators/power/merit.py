@@ -29,7 +29,7 @@ class Merit:
 
 
 class MeritOrder:
-    """Merit order of a fleet; storages and flexible loads take no part.
+    """Merit order of a fleet; storages bid what their energy is worth.
 
     Attributes:
         slope: ``[A, K]`` $/MWh of every segment.
@@ -39,9 +39,7 @@ class MeritOrder:
         self.slope = fleet.curve.slope
         self._start = np.ascontiguousarray(fleet.curve.power[:, :-1])
         self._end = np.ascontiguousarray(fleet.curve.power[:, 1:])
-        takes_part = np.broadcast_to(~fleet.store[:, None], self.slope.shape)
-        flat = np.flatnonzero(takes_part)
-        self._order = flat[np.argsort(self.slope.ravel()[flat], kind="stable")]
+        self._order = np.argsort(self.slope.ravel(), kind="stable")
         self._sorted = self.slope.ravel()[self._order]
         self._agent = self._order // self.slope.shape[1]
         self._full = (self._end - self._start).ravel()[self._order]
@@ -66,10 +64,6 @@ class MeritOrder:
         """Prices for demands ``[n]`` MW that the committed units could meet without ramps."""
         place = self._committed.searchsorted(demand - self._base)
         return self._sorted[np.minimum(place, self._sorted.size - 1)]
-
-    def response(self, low: Doubles, width: Doubles, price: Doubles) -> Doubles:
-        """Set-points ``[A]`` at which everybody's marginal cost meets its price ``[A]``."""
-        return low + (width * (self.slope <= price[:, None])).sum(axis=1)
 
     def dispatch(self, low: Doubles, width: Doubles, demand: float) -> Doubles:
         """Set-points ``[A]`` that meet ``demand`` in merit order inside the box, if possible."""

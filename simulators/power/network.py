@@ -218,8 +218,9 @@ class Network:
 
     def _spread(self, flow: Doubles) -> Doubles:
         """What branches' flows take out of start buses and put in at end buses, ``[B]``."""
-        out = np.bincount(self.start, weights=flow, minlength=self.buses)
-        return out - np.bincount(self.end, weights=flow, minlength=self.buses)
+        spread: Doubles = np.bincount(self.start, weights=flow, minlength=self.buses)
+        spread -= np.bincount(self.end, weights=flow, minlength=self.buses)
+        return spread
 
     def _solve(self, pushed: Doubles) -> Doubles:
         """Angles ``[B, ...]`` for per-unit injections, reference buses at 0."""

@@ -142,6 +142,18 @@ def _available(grid: Grid, solar_thermal: bool, length: int, read: _Reader) -> D
     return np.minimum(result, grid.units.high[columns])
 
 
+def has_measured_sun(folder: str | Path, day: date, days: int = 1) -> bool:
+    """Whether the 5-minute output of PV on all these days is from the data, not interpolated."""
+    stem = f"REAL_TIME_{_FILES['pv']}"
+    root = source_folder(folder).parent
+
+    def has(one: date) -> bool:
+        found = (_find(root, stem), _find(root / f"realtime_5min_{one}", stem))
+        return any(path is not None and one in _days(path, _SLOTS).first for path in found)
+
+    return all(has(one) for one in _span(day, days))
+
+
 def _slots_of_day(folder: str | Path, kind: str, names: tuple[str, ...], day: date) -> Doubles:
     """``[288, names]`` of one day: from the data if it has the day, else interpolated."""
     stem = f"REAL_TIME_{_FILES[kind]}"

@@ -22,7 +22,7 @@ from .matpower import read_case
 from .matpower_changes import read_area_loads
 from .pglib_uc import read_instance, to_grid
 from .plexos import read_solution
-from .rts_series import available_days, day_ahead, real_time
+from .rts_series import available_days, day_ahead, has_measured_sun, real_time
 from .scenario import ActivsgScenario, CaliforniaScenario, GeneratedScenario, RtsScenario
 from .series import Series
 
@@ -104,12 +104,13 @@ def rts_gmlc(scenario: RtsScenario) -> tuple[Grid, Days]:
             starts = _starts(present, count)
             first = starts[pick(seed, len(starts), 1)]
         actual = real_time(folder, grid, first, count)
-        noisy = add_noise(actual, grid, rng=Streams(seed).generator("five-minute noise"))
+        if not has_measured_sun(folder, first, count):
+            actual = add_noise(actual, grid, rng=Streams(seed).generator("five-minute noise"))
         plan = None
         if reference is not None:
             hour = int((np.datetime64(first) - reference.times[0]) / np.timedelta64(1, "h"))
             plan = reference.commitment[hour : hour + 24 * count] > 0.5
-        return Chosen(noisy, day_ahead(folder, grid, first, count), plan)
+        return Chosen(actual, day_ahead(folder, grid, first, count), plan)
 
     return grid, days
 
