@@ -35,22 +35,25 @@ def economic_pyomo(
     """
     low, high = np.where(on, low, 0.0), np.where(on, high, 0.0)
     room = segment_room(curves, low, high)
-    model: Any = pyo.ConcreteModel()
-    model.units, model.segments = pyo.RangeSet(0, len(low) - 1), pyo.RangeSet(0, room.shape[1] - 1)
-    model.used = pyo.Var(
-        model.units, model.segments, bounds=lambda _m, u, k: (0.0, float(room[u, k]))
-    )
-    model.balance = pyo.Constraint(expr=pyo.quicksum(model.used.values()) == demand - low.sum())
     slope = curves.slope
-    model.cost = pyo.Objective(
-        expr=pyo.quicksum(float(slope[u, k]) * model.used[u, k] for u, k in model.used)
+    model: Any = pyo.ConcreteModel()
+    model.used = pyo.Var(
+        list(np.ndindex(*room.shape)), bounds=lambda _m, u, k: (0.0, float(room[u, k]))
     )
+    _add_economic_rows(model, slope, float(demand - low.sum()))
     solver = _solver()
     _solve(solver, model, "economic dispatch")
     power = low + _values(model.used, room.shape).sum(axis=1)
     price = float(solver.get_duals()[model.balance])
     total = float(CostTable(curves).cost(power, on).sum())
     return EconomicDispatch(power, price, price, total, np.full(len(low), np.nan), 0.0)
+
+
+def _add_economic_rows(model: Any, slope: Doubles, demand: float) -> None:
+    model.balance = pyo.Constraint(expr=pyo.quicksum(model.used.values()) == demand)
+    model.cost = pyo.Objective(
+        expr=pyo.quicksum(float(slope[pair]) * model.used[pair] for pair in model.used)
+    )
 
 
 class PyomoDcOpf:
@@ -108,58 +111,64 @@ class PyomoDcOpf:
         return self._result(low, on)
 
     def _build(self) -> Any:
-        network, grid = self.network, self.network.grid
-        units, lines = grid.units, grid.dc_lines
-        slope = self._curves.slope
         model: Any = pyo.ConcreteModel()
-        model.buses = pyo.RangeSet(0, network.buses - 1)
-        model.segments = pyo.Set(initialize=list(np.ndindex(*slope.shape)))
-        model.lines = pyo.Set(initialize=np.flatnonzero(self.closed).tolist())
-        model.cables = pyo.RangeSet(0, len(lines.name) - 1)
-        model.demand = pyo.Param(model.buses, mutable=True, initialize=0.0)
-        model.used = pyo.Var(model.segments, bounds=(0.0, 0.0))
-        model.angle = pyo.Var(model.buses)
-        model.dc = pyo.Var(model.cables, bounds=(0.0, 0.0))
-        model.shed = pyo.Var(model.buses, bounds=(0.0, 0.0))
-        model.surplus = pyo.Var(model.buses, bounds=(0.0, None if self.slack else 0.0))
+        self._add_variables(model)
+        self._add_rows(model)
+        self._add_cost(model)
+        return model
+
+    def _add_variables(self, model: Any) -> None:
+        buses = range(self.network.buses)
+        model.demand = pyo.Param(buses, mutable=True, initialize=0.0)
+        model.used = pyo.Var(list(np.ndindex(*self._curves.slope.shape)), bounds=(0.0, 0.0))
+        model.angle = pyo.Var(buses)
+        model.dc = pyo.Var(range(len(self.network.grid.dc_lines.name)), bounds=(0.0, 0.0))
+        model.shed = pyo.Var(buses, bounds=(0.0, 0.0))
+        model.surplus = pyo.Var(buses, bounds=(0.0, None if self.slack else 0.0))
+
+    def _add_rows(self, model: Any) -> None:
+        network, lines = self.network, self.network.grid.dc_lines
         for bus in network.references.tolist():
             model.angle[bus].fix(0.0)
-        weight = network.base * network.susceptance
+        closed = np.flatnonzero(self.closed).tolist()
         start, end = network.start.tolist(), network.end.tolist()
+        weight = (network.base * network.susceptance).tolist()
+        shift = network.shift.tolist()
 
-        def flow(line: int) -> Any:
-            turn = model.angle[start[line]] - model.angle[end[line]] - float(network.shift[line])
-            return float(weight[line]) * turn
+        def flow(m: Any, line: int) -> Any:
+            return weight[line] * (m.angle[start[line]] - m.angle[end[line]] - shift[line])
 
+        model.flow = pyo.Expression(closed, rule=flow)
         into: list[list[Any]] = [
             [model.shed[bus] - model.surplus[bus]] for bus in range(network.buses)
         ]
-        for unit, segment in model.segments:
-            into[units.bus[unit]].append(model.used[unit, segment])
-        for line in model.lines:
-            into[start[line]].append(-flow(line))
-            into[end[line]].append(flow(line))
-        for cable in model.cables:
+        for unit, segment in model.used:
+            into[self.network.grid.units.bus[unit]].append(model.used[unit, segment])
+        for line in closed:
+            into[start[line]].append(-flow(model, line))
+            into[end[line]].append(flow(model, line))
+        for cable in model.dc:
             into[lines.start[cable]].append(-model.dc[cable])
             into[lines.end[cable]].append(model.dc[cable])
         model.balance = pyo.Constraint(
-            model.buses, rule=lambda m, bus: sum(into[bus]) == m.demand[bus]
+            range(network.buses), rule=lambda m, bus: sum(into[bus]) == m.demand[bus]
         )
 
-        def limit(_m: Any, line: int) -> Any:
+        def limit(m: Any, line: int) -> Any:
             low, high = float(network.low[line]), float(network.high[line])
             if np.isinf(low) and np.isinf(high):
                 return pyo.Constraint.Skip
-            return (low if low > -np.inf else None, flow(line), high if high < np.inf else None)
+            return (low if low > -np.inf else None, flow(m, line), high if high < np.inf else None)
 
-        model.limit = pyo.Constraint(model.lines, rule=limit)
-        cost = pyo.quicksum(float(slope[pair]) * model.used[pair] for pair in model.segments)
+        model.limit = pyo.Constraint(closed, rule=limit)
+
+    def _add_cost(self, model: Any) -> None:
+        slope = self._curves.slope
+        cost: Any = pyo.quicksum(float(slope[pair]) * model.used[pair] for pair in model.used)
         if self.slack is not None:
             cost += self.slack.shed * pyo.quicksum(model.shed.values())
             cost += self.slack.surplus * pyo.quicksum(model.surplus.values())
         model.cost = pyo.Objective(expr=cost)
-        model.flow = pyo.Expression(model.lines, rule=lambda _m, line: flow(line))
-        return model
 
     def _box(self, interval: Interval) -> tuple[Doubles, Doubles, Bools]:
         units = self.network.grid.units
@@ -181,13 +190,13 @@ class PyomoDcOpf:
             return
         self._boxes = now
         room = segment_room(self._curves, low, high)
-        for pair in model.segments:
+        for pair in model.used:
             model.used[pair].setub(float(room[pair]))
-        for cable in model.cables:
+        for cable in model.dc:
             model.dc[cable].setlb(-float(limit[cable]))
             model.dc[cable].setub(float(limit[cable]))
         if self.slack is not None:
-            for bus in model.buses:
+            for bus in model.shed:
                 model.shed[bus].setub(float(max(demand[bus], 0.0)))
 
     def _result(self, low: Doubles, on: Bools) -> Dispatch:
@@ -196,7 +205,7 @@ class PyomoDcOpf:
         shape = self._curves.slope.shape
         power = low + _values(model.used, shape).sum(axis=1)
         flow, congestion = np.zeros(network.branches), np.zeros(network.branches)
-        for line in model.lines:
+        for line in model.flow:
             flow[line] = pyo.value(model.flow[line])
         for line in model.limit:
             congestion[line] = -dual[model.limit[line]]
@@ -207,7 +216,7 @@ class PyomoDcOpf:
             power=power,
             flow=flow,
             dc_flow=_values(model.dc, (len(network.grid.dc_lines.name),)),
-            lmp=np.array([dual[model.balance[bus]] for bus in model.buses]),
+            lmp=np.array([dual[model.balance[bus]] for bus in range(network.buses)]),
             congestion=congestion,
             shed=_values(model.shed, buses),
             surplus=_values(model.surplus, buses),

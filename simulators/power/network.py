@@ -218,7 +218,8 @@ class Network:
 
     def _spread(self, flow: Doubles) -> Doubles:
         """What branches' flows take out of start buses and put in at end buses, ``[B]``."""
-        spread: Doubles = np.bincount(self.start, weights=flow, minlength=self.buses)
+        spread = np.zeros(self.buses)
+        spread += np.bincount(self.start, weights=flow, minlength=self.buses)
         spread -= np.bincount(self.end, weights=flow, minlength=self.buses)
         return spread
 
