@@ -143,7 +143,7 @@ def test_gradients_equal_finite_differences(bent):
             at.get("origin", plain.origin),
         )  # fmt: skip
         found = BatchDcOpf(network, costs=costs).solve(
-            at["load"], at["low"], at["high"], flow_limits=(-at["limit"], at["limit"])
+            at["load"], at["low"], at["high"], flow_limits=(-at["limit"], at["limit"]), warm=sure
         )
         parts = zip(weight, (found.dispatch, found.lmp, found.flow), strict=True)
         return sum((w * part).sum() for w, part in parts)

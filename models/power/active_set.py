@@ -38,6 +38,31 @@ class Solved:
     violation: Tensor
     rounds: int
 
+    def put(self, members: Tensor, found: Solved) -> Solved:
+        """These with some members replaced, by index."""
+        return Solved(
+            self.controls.index_copy(0, members, found.controls),
+            Prices(
+                self.prices.balance.index_copy(0, members, found.prices.balance),
+                self.prices.branch.index_copy(0, members, found.prices.branch),
+            ),
+            self.bound.index_copy(0, members, found.bound),
+            self.gap.index_copy(0, members, found.gap),
+            self.violation.index_copy(0, members, found.violation),
+            found.rounds,
+        )
+
+    def take(self, members: Tensor) -> Solved:
+        """Some members, by index or mask."""
+        return Solved(
+            self.controls[members],
+            self.prices.take(members),
+            self.bound[members],
+            self.gap[members],
+            self.violation[members],
+            self.rounds,
+        )
+
 
 def solve_flow(
     problem: FlowProblem,
@@ -45,7 +70,7 @@ def solve_flow(
     shed_price: float,
     tolerance: float = 1e-9,
     rounds: int = 40,
-    warm: Prices | None = None,
+    warm: tuple[Tensor, Prices] | None = None,
 ) -> Solved:
     """Solve a batch of programs; the certificate says how well.
 
@@ -54,37 +79,38 @@ def solve_flow(
         shed_price: $/MWh, upper end of the price where the search begins.
         tolerance: relative gap, and violation per MW of demand, at which a member is done.
         rounds: most proximal point iterations.
-        warm: prices to begin from; default those without a network.
+        warm: controls ``[B, n]`` and prices to begin from; default those without a network.
     """
     with torch.no_grad():
-        centre, prices = _start(problem, shed_price, warm)
-        best = certify(problem, centre, prices, 0)
-        softness = torch.full_like(prices.balance, 20.0)
+        centre, prices = _start(problem, shed_price) if warm is None else warm
+        centre = centre.clamp(problem.low, problem.high)
+        every = best = certify(problem, centre, prices, 0)
+        members = torch.arange(centre.shape[0], device=centre.device)
+        softness = torch.full_like(prices.balance, 20.0 if warm is None else 2.0)
         for number in range(1, rounds + 1):
             near = problem.near(softness, centre)
-            prices = ascend(near, prices, 20) if number == 1 else prices
+            prices = ascend(near, prices, 20) if number == 1 and warm is None else prices
             reached = newton(near, prices)
-            prices = reached.prices
-            found = certify(problem, reached.controls, prices, number)
-            best = better(found, best)
-            if bool(_done(problem, best, tolerance).all()):
+            best = better(certify(problem, reached.controls, reached.prices, number), best)
+            every = every.put(members, best)
+            open_ = ~_done(problem, best, tolerance)
+            if not bool(open_.any()):
                 break
             # A maximum that was not reached was too sharp, and is no centre to go on from.
             sharp = reached.residual > 1e-6 * (1.0 + problem.demand.abs())
-            centre = torch.where(sharp[:, None], centre, reached.controls)
-            softness = torch.where(sharp, 10.0 * softness, 0.3 * softness).clamp(1e-3, 1e4)
-        return best
+            centre = torch.where(sharp[:, None], centre, reached.controls)[open_]
+            softness = torch.where(sharp, 10.0 * softness, 0.3 * softness).clamp(1e-3, 1e4)[open_]
+            problem, prices = problem.take(open_), reached.prices.take(open_)
+            best, members = best.take(open_), members[open_]
+        return every
 
 
-def _start(problem: FlowProblem, shed_price: float, warm: Prices | None) -> tuple[Tensor, Prices]:
-    """The dispatch without a network, and its price (or a warm one)."""
+def _start(problem: FlowProblem, shed_price: float) -> tuple[Tensor, Prices]:
+    """The dispatch without a network, and its price."""
     one = problem.balance > 0.0
     fixed = torch.where(one, problem.low, 0.0), torch.where(one, problem.high, 0.0)
     plain = balance(problem.costs, problem.demand, *fixed, (-shed_price, shed_price))
-    controls = plain.dispatch.clamp(problem.low, problem.high)
-    if warm is not None:
-        return controls, warm
-    return controls, Prices(plain.price, torch.zeros_like(problem.offset))
+    return plain.dispatch, Prices(plain.price, torch.zeros_like(problem.offset))
 
 
 def certify(problem: FlowProblem, controls: Tensor, prices: Prices, number: int) -> Solved:
@@ -136,27 +162,32 @@ def newton(problem: FlowProblem, prices: Prices, iterations: int = 50) -> Reache
         open_ = residual > scale
         if not bool(open_.any()):
             break
-        share = torch.where(open_, 1.0, 0.0)[:, None]
-        noise = 1e-13 * (1.0 + value.abs())
-        side = target.side
-        for _ in range(12):
-            trial = prices.toward(target.prices, share)
-            # A price that would change its sign stops at nought: the branch is free again.
-            kept = trial.branch * side >= 0.0
-            trial = Prices(trial.balance, torch.where(kept, trial.branch, 0.0))
-            reached, controls, free = _answer(problem, trial)
-            low = open_ & (reached < value - noise)
-            if not bool(low.any()):
-                break
-            share = torch.where(low[:, None], 0.25 * share, share)
-        else:
-            trial = gradient_step(problem, prices).where(low, trial)
-            reached, controls, free = _answer(problem, trial)
-        prices, value = trial, reached
+        prices, (value, controls, free), share = _climb(problem, prices, target, value, open_)
         # Steps that had to be shortened say that other controls start to move: be careful.
-        short = share[:, 0] < 0.5
+        short = share < 0.5
         damping = torch.where(short, 30.0 * damping, 0.1 * damping).clamp(TIKHONOV, 1.0)
     return Reached(prices, controls, residual)
+
+
+def _climb(
+    problem: FlowProblem, prices: Prices, target: _Target, value: Tensor, open_: Tensor
+) -> tuple[Prices, tuple[Tensor, Tensor, Tensor], Tensor]:
+    """Prices on the way to the target with no lower value, the answer to them, and how far."""
+    noise = 1e-13 * (1.0 + value.abs())
+    share = torch.where(open_, 1.0, 0.0)[:, None]
+    trial, low = prices, open_
+    for _ in range(12):
+        trial = prices.toward(target.prices, share)
+        # A price that would change its sign stops at nought: the branch is free again.
+        kept = trial.branch * target.side >= 0.0
+        trial = Prices(trial.balance, torch.where(kept, trial.branch, 0.0))
+        answer = _answer(problem, trial)
+        low = open_ & (answer[0] < value - noise)
+        if not bool(low.any()):
+            return trial, answer, share[:, 0]
+        share = torch.where(low[:, None], 0.25 * share, share)
+    trial = gradient_step(problem, prices).where(low, trial)
+    return trial, _answer(problem, trial), share[:, 0]
 
 
 def _answer(problem: FlowProblem, prices: Prices) -> tuple[Tensor, Tensor, Tensor]:

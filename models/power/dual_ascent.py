@@ -27,13 +27,13 @@ class FlowProblem:
     """A batch of B programs over n controls and L branches that have limits.
 
     Attributes:
-        costs: of the controls.
+        costs: of the controls, shared by the members.
         low, high: ``[B, n]`` MW boxes.
         balance: ``[n]`` coefficients a.
         demand: ``[B]`` MW.
         effect: ``[L, n]`` G, MW of flow per MW of control.
         offset: ``[B, L]`` MW of flow without controls.
-        flow_low, flow_high: ``[L]`` or ``[B, L]`` MW.
+        flow_low, flow_high: ``[B, L]`` MW.
         capacity: ``[n]`` MW, positive, by which moves of a control are measured.
     """
 
@@ -62,6 +62,11 @@ class FlowProblem:
             if field.name != "costs"
         }
         return FlowProblem(costs, **rest)
+
+    def take(self, members: Tensor) -> FlowProblem:
+        """Some members, by index or mask."""
+        names = ("low", "high", "demand", "offset", "flow_low", "flow_high")
+        return replace(self, **{name: getattr(self, name)[members] for name in names})
 
     def near(self, softness: Tensor, centre: Tensor) -> FlowProblem:
         """The program with a proximal term around ``centre`` ``[B, n]``.
@@ -128,6 +133,10 @@ class Prices:
             self.balance + wide * (other.balance - self.balance),
             self.branch + share * (other.branch - self.branch),
         )
+
+    def take(self, members: Tensor) -> Prices:
+        """Those of some members, by index or mask."""
+        return Prices(self.balance[members], self.branch[members])
 
     def where(self, mask: Tensor, other: Prices) -> Prices:
         """These where mask ``[B]``, else the others."""

@@ -158,10 +158,11 @@ class BatchDcOpf:
     def _tensor(self, values: np.ndarray[Any, Any]) -> Tensor:
         return torch.tensor(values, **self._to)
 
-    def _warm(self, warm: BatchDispatch) -> Prices:
-        # With the slack's column of the PTDF at zero the balance price is the LMP there.
-        lmp = warm.lmp + warm.congestion @ self._ptdf
-        return Prices(lmp.mean(1).detach(), warm.congestion.detach())
+    def _warm(self, warm: BatchDispatch) -> tuple[Tensor, Prices]:
+        # What congestion adds to an LMP is known, the rest is the price of the balance.
+        balance = (warm.lmp + warm.congestion @ self._ptdf).mean(1)
+        controls = torch.cat([warm.dispatch, warm.dc_flow, warm.shed - warm.surplus], 1)
+        return controls.detach(), Prices(balance.detach(), warm.congestion.detach())
 
     def problem(
         self, load: Tensor, low: Tensor, high: Tensor, limits: tuple[Tensor, Tensor]
