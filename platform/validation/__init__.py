@@ -17,6 +17,7 @@ SUITES: Mapping[str, tuple[Suite, ...]] = {
     ),
     "power": (
         Suite("closed forms", ".power_closed", needs_data=False),
+        Suite("dynamics", ".power_dynamics", needs_data=False),
         Suite("published", ".power_published", needs_data=True),
     ),
 }
