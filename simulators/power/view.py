@@ -8,6 +8,7 @@ effect on them.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import inf
 
 import numpy as np
 
@@ -23,33 +24,40 @@ AHEAD = (2, 5, 11)
 PRICE = 10.0
 """$/MWh that price features are multiples of."""
 
+PRICES = 10_000.0
+"""Bound of price features: what congestion and shortage can do is far above what units cost."""
+
 
 def agent_features(leads: Ints) -> tuple[Feature, ...]:
-    """Features of an agent; shares are of its capacity unless they say otherwise."""
+    """Features of an agent; shares are of its capacity unless they say otherwise.
+
+    Bounds are what can be, not what is usual: a unit that has just been connected stands below its
+    box, one that has just been stopped above.
+    """
     own = (
-        Feature("output", "share", -1.0, 1.0),
-        Feature("room_up", "share", 0.0, 2.0),
-        Feature("room_down", "share", 0.0, 2.0),
+        Feature("output", "share", -1.5, 1.5),
+        Feature("room_up", "share", -2.0, 2.0),
+        Feature("room_down", "share", -2.0, 2.0),
         Feature("minimum", "share", -1.0, 1.0),
         Feature("on", "0/1", 0.0, 1.0),
-        Feature("hours_in_state", "h", 0.0, 200.0, "log1p"),
+        Feature("hours_in_state", "h", 0.0, 1000.0, "log1p"),
         Feature("stored", "share of energy", 0.0, 1.0),
-        Feature("marginal_cost", "10 $/MWh", -1.0, 50.0, "log1p"),
-        Feature("cost_at_top", "10 $/MWh", -1.0, 50.0, "log1p"),
+        Feature("marginal_cost", "10 $/MWh", -100.0, PRICES, "log1p"),
+        Feature("cost_at_top", "10 $/MWh", -100.0, PRICES, "log1p"),
         Feature("merit", "share of box", 0.0, 1.0),
         Feature("response", "share of box", 0.0, 1.0),
-        Feature("margin", "10 $/MWh", -50.0, 50.0, "log1p"),
+        Feature("margin", "10 $/MWh", -PRICES, PRICES, "log1p"),
     )
     shared = (
-        Feature("price", "10 $/MWh", -1.0, 50.0, "log1p"),
-        Feature("congestion", "10 $/MWh", -50.0, 50.0, "log1p"),
-        Feature("demand_change", "share of committed", -0.2, 0.2),
-        *(Feature(f"price_{lead + 1}", "10 $/MWh", -1.0, 50.0, "log1p") for lead in leads),
-        *(Feature(f"change_{lead + 1}", "share of committed", -1.0, 1.0) for lead in leads),
-        Feature("imbalance", "share of committed", -0.1, 0.1),
-        Feature("ramp_up_left", "share of committed", 0.0, 1.0),
-        Feature("ramp_down_left", "share of committed", 0.0, 1.0),
-        Feature("reserve_left", "share of requirement", -1.0, 10.0, "log1p"),
+        Feature("price", "10 $/MWh", -100.0, PRICES, "log1p"),
+        Feature("congestion", "10 $/MWh", -PRICES, PRICES, "log1p"),
+        Feature("demand_change", "share of committed", -2.0, 2.0),
+        *(Feature(f"price_{lead + 1}", "10 $/MWh", -100.0, PRICES, "log1p") for lead in leads),
+        *(Feature(f"change_{lead + 1}", "share of committed", -2.0, 2.0) for lead in leads),
+        Feature("imbalance", "share of committed", -2.0, 2.0),
+        Feature("ramp_up_left", "share of committed", -2.0, 2.0),
+        Feature("ramp_down_left", "share of committed", -2.0, 2.0),
+        Feature("reserve_left", "share of requirement", -10.0, inf, "log1p"),
         Feature("hour_sin", "1", -1.0, 1.0),
         Feature("hour_cos", "1", -1.0, 1.0),
     )
@@ -57,7 +65,7 @@ def agent_features(leads: Ints) -> tuple[Feature, ...]:
         feature
         for number in range(1, BRANCHES + 1)
         for feature in (
-            Feature(f"loading_{number}", "share of limit", 0.0, 2.0),
+            Feature(f"loading_{number}", "share of limit", 0.0, inf),
             Feature(f"effect_{number}", "MW per MW", -1.0, 1.0),
         )
     )
@@ -69,21 +77,21 @@ def critic_features(groups: tuple[str, ...], leads: Ints) -> tuple[Feature, ...]
     return (
         Feature("demand", "share of capacity", 0.0, 2.0),
         Feature("renewable", "share of capacity", 0.0, 2.0),
-        Feature("price", "10 $/MWh", -1.0, 50.0, "log1p"),
-        Feature("merit_cost", "share of normal", 0.0, 5.0),
+        Feature("price", "10 $/MWh", -100.0, PRICES, "log1p"),
+        Feature("merit_cost", "share of normal", -50.0, 50.0),
         *(Feature(f"change_{lead + 1}", "share of capacity", -1.0, 1.0) for lead in leads),
-        *(Feature(f"price_{lead + 1}", "10 $/MWh", -1.0, 50.0, "log1p") for lead in leads),
-        Feature("ramp_up_left", "share of capacity", 0.0, 1.0),
-        Feature("ramp_down_left", "share of capacity", 0.0, 1.0),
-        Feature("reserve_left", "share of requirement", -1.0, 10.0, "log1p"),
-        Feature("imbalance", "share of capacity", -0.1, 0.1),
-        Feature("overload", "MW", 0.0, 500.0, "log1p"),
+        *(Feature(f"price_{lead + 1}", "10 $/MWh", -100.0, PRICES, "log1p") for lead in leads),
+        Feature("ramp_up_left", "share of capacity", -2.0, 2.0),
+        Feature("ramp_down_left", "share of capacity", -2.0, 2.0),
+        Feature("reserve_left", "share of requirement", -10.0, inf, "log1p"),
+        Feature("imbalance", "share of capacity", -2.0, 2.0),
+        Feature("overload", "MW", 0.0, inf, "log1p"),
         Feature("failed", "share of capacity", 0.0, 1.0),
-        Feature("branches_out", "1", 0.0, 10.0),
+        Feature("branches_out", "1", 0.0, inf),
         Feature("hour_sin", "1", -1.0, 1.0),
         Feature("hour_cos", "1", -1.0, 1.0),
-        *(Feature(f"output_{group}", "share of group", -1.0, 1.0) for group in groups),
-        *(Feature(f"room_{group}", "share of group", 0.0, 2.0) for group in groups),
+        *(Feature(f"output_{group}", "share of group", -1.5, 1.5) for group in groups),
+        *(Feature(f"room_{group}", "share of group", -2.0, 2.0) for group in groups),
     )
 
 
