@@ -42,6 +42,7 @@ def run(name: str, checks) -> list[Row]:
     [
         ("three units", 8),
         ("random units", 2),
+        ("random quadratic", 4),
         ("five buses", 24),
         ("two buses", 5),
         ("prices and rents", 5),

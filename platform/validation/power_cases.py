@@ -18,6 +18,7 @@ from ...simulators.power.grid import (
     no_dc_lines,
     no_storages,
 )
+from ...simulators.power.network import Network
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +121,16 @@ def two_buses(limit: float) -> Grid:
     line = Lines(one, one + 1, np.array([0.01]), np.array([0.1]), np.array([limit]))
     curve = straight(np.array([200.0, 200.0]), np.array([10.0, 30.0]))
     return bare_grid("two buses", np.array([20.0, 100.0]), line, np.array([0, 1]), curve)
+
+
+def one_line(demand: float, quadratic: Doubles, low: Doubles, high: Doubles) -> Network:
+    """All units at one end of an unlimited line, all demand at the other."""
+    one, count = np.array([0]), low.shape[0]
+    line = Lines(one, one + 1, np.array([0.01]), np.array([0.1]), np.array([np.inf]))
+    curve = chords(quadratic, low, high, 40)
+    load = np.array([0.0, demand])
+    grid = bare_grid("one line", load, line, np.zeros(count, dtype=np.int64), curve)
+    return Network(replace(grid, units=replace(grid.units, quadratic=quadratic)), convention="x")
 
 
 def meshed(seed: int, buses: int = 40, *, rate: float = 60.0) -> Grid:

@@ -7,12 +7,15 @@ from pathlib import Path
 
 import numpy as np
 
+from ...models.power.costs import chord_error
 from ...models.power.dcopf import DcOpf, Dispatch, Interval, SlackPrices
+from ...models.power.dcopf_quadratic import QuadraticDcOpf
 from ...models.power.economic import merit_order, quadratic_dispatch
 from ...models.power.pyomo_dispatch import PyomoDcOpf, economic_pyomo
+from ...simulators.power.curves import chords
 from ...simulators.power.network import Network
 from ..rows import Row
-from .power_cases import meshed, pjm_five, two_buses
+from .power_cases import meshed, one_line, pjm_five, two_buses
 from .power_flows import flow_checks
 from .suites import Check
 
@@ -27,6 +30,7 @@ def checks(*, data: Path | None, quick: bool) -> list[Check]:
     return [
         Check("three units of Wood and Wollenberg", three_units, 0.1),
         Check("random units against Pyomo", partial(random_units, seeds), 0.5),
+        Check("random quadratic units", partial(quadratic_units, 20 if quick else 200), 1.5),
         Check("PJM's five buses", five_buses, 0.2),
         Check("congestion between two buses", congestion, 0.1),
         Check("prices and rents of random grids", partial(prices, seeds), 1.0),
@@ -81,6 +85,48 @@ def random_units(seeds: range) -> list[Row]:
     return [
         Row.near(f"{name}: cost against HiGHS by Pyomo", worst_cost, "$/h", 0.0, 1e-6),
         Row.near(f"{name}: price against finite difference", worst_price, "$/MWh", 0.0, 1e-3),
+    ]
+
+
+def quadratic_units(instances: int) -> list[Row]:
+    """Equal incremental cost against chords (with their error bound) and HiGHS's quadratic program.
+
+    Up to 1,000 units; the quadratic program takes those of up to 60, and its refused answers count.
+    """
+    below = above = derivative = program = 0.0
+    solved = refused = 0
+    for seed in range(instances):
+        rng = np.random.default_rng(seed)
+        count = int(rng.choice([3, 10, 60, 1000]))
+        quadratic = np.stack(
+            [rng.uniform(1e-3, 0.05, count), rng.uniform(5, 50, count), rng.uniform(0, 500, count)],
+            axis=1,
+        )
+        low = rng.uniform(0.0, 50.0, count)
+        high = low + rng.uniform(0.0, 300.0, count)
+        demand = float(low.sum() + rng.uniform(0.05, 0.95) * (high - low).sum())
+        done = quadratic_dispatch(quadratic, low, high, demand)
+        linear = merit_order(chords(quadratic, low, high, 40), demand)
+        bound = float(chord_error(quadratic, (high - low) / 40).sum())
+        below = max(below, (done.cost - linear.cost) / done.cost)
+        above = max(above, (linear.cost - done.cost - bound) / done.cost)
+        more = quadratic_dispatch(quadratic, low, high, demand + STEP)
+        if np.array_equal((more.power < high) & (more.power > low), done.response > 0.0):
+            error = np.abs((more.power - done.power) / STEP - done.response).max()
+            derivative = max(derivative, float(error))
+        if count <= 60:
+            form = QuadraticDcOpf(one_line(demand, quadratic, low, high))
+            other = form.solve()
+            solved, refused = solved + 1, refused + form.fallbacks
+            if other.form == "qp":
+                program = max(program, abs(other.cost / done.cost - 1.0))
+    name = f"equal incremental cost, {instances} random systems"
+    return [
+        Row.at_most(f"{name}: above the cost of chords", below, "1", 1e-12),
+        Row.at_most(f"{name}: chords above it by more than their bound", above, "1", 1e-12),
+        Row.near(f"{name}: derivative against finite difference", derivative, "1", 0.0, 1e-5),
+        Row.near(f"{name}: HiGHS's quadratic program, {solved} systems", program, "1", 0.0, 1e-6),
+        Row.info(f"{name}: refused answers of the quadratic program", refused, "1"),
     ]
 
 

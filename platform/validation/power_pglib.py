@@ -32,7 +32,7 @@ CHORDS = 0.25
 """Share of the last printed digit's half that all chords together may err by."""
 MOST_SEGMENTS = 10_000
 QUICK_BUSES = 120
-TORCH_BUSES = 800
+TORCH_BUSES = 3000
 """Larger cases need a dense PTDF of all lines in torch; they are left to the other forms."""
 CONVENTION_CASE, CONVENTION_COST = "pglib_opf_case30_ieee", 7504.44
 """Cost of that case with b = 1/(x tap), MATPOWER's convention, which is not the published one."""
