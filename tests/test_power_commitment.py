@@ -10,6 +10,7 @@ from power_data import needed
 from power_small import small_grid
 from scipy.optimize import linprog
 
+from fairlead.models.power import commitment
 from fairlead.models.power.commitment import UnitCommitment
 from fairlead.models.power.commitment_grid import UnitState, from_grid
 from fairlead.models.power.commitment_layout import Slack
@@ -223,14 +224,35 @@ def test_optimum_equals_enumeration_and_the_pyomo_form(seed):
     assert verdict.cost == pytest.approx(found.objective, rel=1e-9)
 
 
+def optimum(model):
+    """The proven optimum, or nothing where the solver calls the instance infeasible."""
+    try:
+        return model.solve(gap=0.0)
+    except RuntimeError as error:
+        if "infeasible" not in str(error):
+            raise
+        return None
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_a_guided_search_finds_the_same_optimum(seed, monkeypatch):
+    model = UnitCommitment(random_instance(seed))
+    plain = optimum(model)
+    monkeypatch.setattr(commitment, "LARGE", 0)
+    if plain is None:
+        with pytest.raises(RuntimeError, match="infeasible"):
+            model.solve(gap=0.0)
+        return
+    guided = model.solve(gap=0.0)
+    assert guided.objective == pytest.approx(plain.objective, rel=1e-9)
+    assert guided.bound == pytest.approx(plain.bound, rel=1e-6)
+    assert judge(model.instance, guided).violations == ()
+
+
 def test_most_random_instances_have_an_optimum_and_starts():
     cases = [random_instance(seed) for seed in range(8)]
-    found = []
-    for case in cases:
-        try:
-            found.append((case, UnitCommitment(case).solve(gap=0.0)))
-        except RuntimeError:
-            continue
+    solved = [(case, optimum(UnitCommitment(case))) for case in cases]
+    found = [(case, solution) for case, solution in solved if solution is not None]
     assert len(found) >= 5
     assert sum(judge(case, solution).starts for case, solution in found) >= 3
 

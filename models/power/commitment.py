@@ -23,6 +23,15 @@ GAP = 1e-3
 """Relative gap at which the search stops."""
 TIME_LIMIT = 120.0
 """Seconds after which it stops anyway."""
+LARGE = 30_000
+"""Binaries from which a search is guided by the linear relaxation first."""
+DECIDED = 1e-6
+"""Distance from 0 or 1 at which the relaxation counts as decided."""
+
+_ENDED = {
+    highspy.HighsModelStatus.kOptimal: "optimal",
+    highspy.HighsModelStatus.kTimeLimit: "time limit",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,25 +102,17 @@ class UnitCommitment:
         """
         layout = self.layout
         begun = time.perf_counter()
-        solver = self._solver(integer=True)
-        _option(solver, "mip_rel_gap", gap)
-        _option(solver, "time_limit", time_limit)
-        _checked(solver.run(), "run")
-        status, info = solver.getModelStatus(), solver.getInfo()
-        found = info.primal_solution_status == highspy.SolutionStatus.kSolutionStatusFeasible
-        ended = {
-            highspy.HighsModelStatus.kOptimal: "optimal",
-            highspy.HighsModelStatus.kTimeLimit: "time limit",
-        }
-        if status not in ended or not found:
+        guide, floor = self._guide(gap, time_limit / 2.0)
+        left = max(time_limit - (time.perf_counter() - begun), 1.0)
+        solver, status = self._search(layout.lower, layout.upper, (gap, left), guide)
+        info = solver.getInfo()
+        if status not in _ENDED or not _feasible(solver):
             words = solver.modelStatusToString(status).lower()
             raise RuntimeError(f"HiGHS found no commitment of {self.instance.name!r}: {words}")
-        x = np.array(solver.getSolution().col_value, dtype=np.float64)
-        binary = np.where(layout.integer, np.round(x), x)
-        bound, nodes = float(info.mip_dual_bound), int(info.mip_node_count)
+        binary = self._rounded(solver)
+        bound, nodes = max(float(info.mip_dual_bound), floor), int(info.mip_node_count)
         seconds = time.perf_counter() - begun
-        dispatch = self._dispatch(binary)
-        objective, x, price, reserve_price = dispatch
+        objective, x, price, reserve_price = self._dispatch(binary)
         renewable = self._renewables(x[layout.renewable])
         power = x[layout.on] * self.instance.thermals.low
         np.add.at(power.T, layout.part_unit, (x[layout.part] * layout.part_power).T)
@@ -132,7 +133,7 @@ class UnitCommitment:
             gap=max(objective - bound, 0.0) / max(abs(objective), 1e-9),
             seconds=seconds,
             nodes=nodes,
-            status=ended[status],
+            status=_ENDED[status],
         )
 
     def relax(self) -> CommitmentRelaxation:
@@ -150,6 +151,43 @@ class UnitCommitment:
             reserve_price=reserve_price,
             status="optimal",
         )
+
+    def _guide(self, gap: float, time_limit: float) -> tuple[Doubles | None, float]:
+        """A first commitment for large programs, and the relaxation's bound.
+
+        What the relaxation leaves on or off is fixed and the rest searched. ``None`` (and no bound)
+        for small programs, which need no help, and where the fixed part leaves no commitment.
+        """
+        layout = self.layout
+        if np.count_nonzero(layout.integer) < LARGE:
+            return None, -np.inf
+        floor, x, _, _ = self._linear(layout.lower, layout.upper)
+        lower, upper = layout.lower.copy(), layout.upper.copy()
+        on = x[layout.on]
+        lower[layout.on] = np.where(on > 1.0 - DECIDED, 1.0, lower[layout.on])
+        upper[layout.on] = np.where(on < DECIDED, 0.0, upper[layout.on])
+        solver, _ = self._search(lower, upper, (gap, time_limit), None)
+        return (self._rounded(solver) if _feasible(solver) else None), floor
+
+    def _search(
+        self, lower: Doubles, upper: Doubles, limits: tuple[float, float], first: Doubles | None
+    ) -> tuple[Any, highspy.HighsModelStatus]:
+        """The solver after its search within ``limits`` (gap, seconds), and its status."""
+        solver = self._solver(integer=True)
+        _option(solver, "mip_rel_gap", limits[0])
+        _option(solver, "time_limit", limits[1])
+        columns = np.arange(lower.shape[0], dtype=np.int32)
+        _checked(solver.changeColsBounds(lower.shape[0], columns, lower, upper), "set bounds")
+        if first is not None:
+            whole = np.flatnonzero(self.layout.integer).astype(np.int32)
+            _checked(solver.setSolution(whole.shape[0], whole, first[whole]), "set a start")
+        _checked(solver.run(), "run")
+        return solver, solver.getModelStatus()
+
+    def _rounded(self, solver: Any) -> Doubles:
+        """The point found, its binaries exact."""
+        x = np.array(solver.getSolution().col_value, dtype=np.float64)
+        return np.where(self.layout.integer, np.round(x), x)
 
     def _dispatch(self, binary: Doubles) -> tuple[float, Doubles, Doubles, Doubles]:
         layout = self.layout
@@ -215,6 +253,11 @@ class UnitCommitment:
             _option(solver, name, value)
         _checked(solver.passModel(program), "pass the model")
         return solver
+
+
+def _feasible(solver: Any) -> bool:
+    found = solver.getInfo().primal_solution_status
+    return found == highspy.SolutionStatus.kSolutionStatusFeasible
 
 
 def _option(solver: Any, name: str, value: object) -> None:

@@ -45,14 +45,16 @@ def commitment_pyomo(instance: CommitmentInstance) -> float:
     _outputs(model, instance)
     _ramps(model, instance)
     _system(model, instance)
+    share: Any = model.share
+    kind: Any = model.kind
     model.objective = pyo.Objective(
         expr=pyo.quicksum(
-            float(units.curve.cost[g, k]) * model.share[t, g, k]
+            float(units.curve.cost[g, k]) * share[t, g, k]
             for t in model.times
             for g, k in model.points
         )
         + pyo.quicksum(
-            float(units.start_cost[g, s]) * model.kind[t, g, s]
+            float(units.start_cost[g, s]) * kind[t, g, s]
             for t in model.times
             for g, s in model.kinds
         )
@@ -65,7 +67,8 @@ def commitment_pyomo(instance: CommitmentInstance) -> float:
     if condition != TerminationCondition.optimal:
         raise RuntimeError(f"HiGHS found no optimum of the commitment: it is {condition.name}")
     solver.load_vars()
-    return float(pyo.value(model.objective))
+    value: Any = pyo.value(model.objective)
+    return float(value)
 
 
 def _states(model: Any, instance: CommitmentInstance) -> None:

@@ -246,6 +246,11 @@ def _solve(model: Any) -> Any:
     return solver.get_duals()
 
 
+def _number(expression: Any) -> float:
+    value: Any = pyo.value(expression)
+    return float(value)
+
+
 def _result(
     model: Any, grid: Grid, network: FlowLimits | None, dual: Any, hours: float, horizon: int
 ) -> PyomoDispatch:
@@ -259,14 +264,14 @@ def _result(
         price = price + congestion @ network.ptdf
     stores = model.stores
     return PyomoDispatch(
-        power=np.array([[pyo.value(model.power[t, u]) for u in units] for t in times]),
-        soc=np.array([[pyo.value(model.soc[t, r]) for r in stores] for t in times]).reshape(
+        power=np.array([[_number(model.power[t, u]) for u in units] for t in times]),
+        soc=np.array([[_number(model.soc[t, r]) for r in stores] for t in times]).reshape(
             horizon, len(stores)
         ),
         price=price,
         water_value=np.array([[-dual[model.energy[t, r]] for r in stores] for t in times]).reshape(
             horizon, len(stores)
         ),
-        objective=float(pyo.value(model.objective)),
+        objective=_number(model.objective),
         status="optimal",
     )
