@@ -18,6 +18,7 @@ SUITES: Mapping[str, tuple[Suite, ...]] = {
     "power": (
         Suite("closed forms", ".power_closed", needs_data=False),
         Suite("dynamics", ".power_dynamics", needs_data=False),
+        Suite("look-ahead and commitment", ".power_commitment", needs_data=False),
         Suite("published", ".power_published", needs_data=True),
     ),
 }
