@@ -47,7 +47,7 @@ def set_points(observation: Observation, share: NDArray[np.floating]) -> Floats:
     """Shares ``[A, D]`` as set-points float32, exactly inside the box; low where not free."""
     low, high = observation.low, observation.high
     wanted = (low + (high.astype(np.float64) - low) * share).astype(np.float32)
-    # Rounding may leave the box by a bit.
+    # Inside whatever the rounding of a share or of the sum did.
     inside = np.minimum(np.maximum(wanted, low), high)
     return np.where(free(observation), inside, low)
 

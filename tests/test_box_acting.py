@@ -67,9 +67,22 @@ def test_numpy_shapes_equal_the_torch_networks(sharing, hidden):
 def test_sampling_is_beta_also_where_all_trials_fail():
     rng = np.random.default_rng(0)
     for first, second in ((1.0, 1.0), (1.0, 7.0), (3.0, 2.0), (400.0, 30.0)):
-        a, b = (np.full((100_000, 1), shape, np.float32) for shape in (first, second))
-        drawn = sample(a, b, rng)[:, 0]
-        assert stats.kstest(drawn, stats.beta(first, second).cdf).pvalue > 1e-3
+        a, b = (np.full((30_000, 1), shape, np.float32) for shape in (first, second))
+        for source in (rng, Unlucky(rng)):
+            drawn = sample(a, b, source)[:, 0]
+            assert stats.kstest(drawn, stats.beta(first, second).cdf).pvalue > 1e-3
+
+
+class Unlucky:
+    """A generator with which all trials of the first gamma variate of every second row fail."""
+
+    def __init__(self, rng):
+        self.random, self.integers, self._normal = rng.random, rng.integers, rng.standard_normal
+
+    def standard_normal(self, shape):
+        drawn = self._normal(shape)
+        drawn[:, 0, ::2] = -100.0
+        return drawn
 
 
 def test_no_set_point_leaves_its_box_and_low_is_exact_where_nothing_is_free():
@@ -77,7 +90,7 @@ def test_no_set_point_leaves_its_box_and_low_is_exact_where_nothing_is_free():
     # Ends that float32 cannot reach by adding a share of the width.
     low = (seen.low * 1e4).astype(np.float32)
     seen = dataclasses.replace(
-        seen, low=low, high=np.where(seen.high > seen.low, low + np.float32(0.01), low)
+        seen, low=low, high=np.where(seen.high > seen.low, low + np.float32(1.0), low)
     )
     drive = actor(simulator.spec, policy(simulator, size=3.0), name="p")
     rng = np.random.default_rng(0)
@@ -88,9 +101,9 @@ def test_no_set_point_leaves_its_box_and_low_is_exact_where_nothing_is_free():
         simulator.last, simulator.target = seen, np.zeros_like(points)
         simulator.step(points)
     assert (~seen.active).any() and not free(seen)[[3, 4]].any()
-    for share in (0.0, 1.0):
+    for share in (-1e-5, 0.0, 1.0, 1.0 + 1e-5):
         ends = set_points(seen, np.full(seen.low.shape, share))
-        assert (ends == np.where(free(seen), (seen.low, seen.high)[int(share)], seen.low)).all()
+        assert (ends == np.where(free(seen), (seen.low, seen.high)[share > 0.5], seen.low)).all()
 
 
 def test_shares_are_the_inverse_of_set_points():
