@@ -61,6 +61,8 @@ class Interval:
     demand: float
     price: float
     missing: float
+    tripped: int
+    reserve_left: float
 
 
 class Ledger:
@@ -83,6 +85,8 @@ class Ledger:
         self._worst_residual = 0.0
         self._worst_overload = 0.0
         self._intervals_overloaded = self._intervals_shed = 0
+        self._short_since: int | None = None
+        self._recovery = 0
 
     def price(self, fuel: float, start: float, storage: float, seen: Interval) -> Costs:
         """Costs of an interval, entered in the sums. ``fuel``, ``start``, ``storage`` in $."""
@@ -105,7 +109,18 @@ class Ledger:
         self._worst_overload = max(self._worst_overload, seen.overload)
         self._intervals_overloaded += seen.overloaded > 0
         self._intervals_shed += seen.shed > 1e-6
+        self._watch_reserve(seen)
         return costs
+
+    def _watch_reserve(self, seen: Interval) -> None:
+        """How long after a trip the reserve is short of its requirement."""
+        if seen.reserve_left >= 0.0:
+            self._short_since = None
+            return
+        if seen.tripped and self._short_since is None:
+            self._short_since = self._count - 1
+        if self._short_since is not None:
+            self._recovery = max(self._recovery, self._count - self._short_since)
 
     def metrics(self) -> dict[str, float]:
         """Figures so far, by Prescient's names where it has one."""
@@ -126,6 +141,7 @@ class Ledger:
             "overload_intervals": float(self._intervals_overloaded),
             "overload_worst_mw": self._worst_overload,
             "reserve_shortfall_mwh": sums["reserve_short"] * hours,
+            "reserve_recovery_intervals": float(self._recovery),
             "regulation_mwh": sums["moved"] * hours,
             "ramp_mw": sums["ramped"],
             "projection_mw": sums["projected"] / count,

@@ -11,6 +11,8 @@ and everything is priced.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -29,6 +31,7 @@ from .flows import Flows
 from .limits import Limits
 from .observer import Observer, Present
 from .plant import HOUR, Plant, Rules
+from .regulation import Line, Regulator, Situation, lossy
 from .scenario import PowerScenario
 from .settle import Settled, settle
 from .system import Episode, System
@@ -61,6 +64,12 @@ class PowerSimulator:
             table=self._table,
         )
         self._ledger = Ledger(scenario.prices, self._hours)
+        self._line: Line | None = None
+        self._regulator = (
+            Regulator(scenario.regulation, fleet, system.grid.units, interval=scenario.interval)
+            if scenario.regulation.simulated
+            else None
+        )
         self.spec = Spec(
             domain="power",
             scenario=str(getattr(scenario, "name", "power")),
@@ -97,6 +106,7 @@ class PowerSimulator:
         self._flows.begin(self._day)
         self._observer.begin(self._day)
         self._ledger.reset()
+        self._begin_control(streams)
         power = self._first_dispatch()
         self._flows.update(0, power)
         self._now = Present(
@@ -120,21 +130,15 @@ class PowerSimulator:
         point = balanced.power
         if self._scenario.projection == "network" and self._flows.limited:
             point = self._relieved(point, low, high, part)
-        tally, interval = self._plant.tally, self._scenario.interval
+        projected = float(np.abs(point - wanted).sum())
+        average = None
+        if self._line is not None:
+            point, average = self._line.send(point, self._now.power, low, high)
+        tally = self._plant.tally
         tally.tripped.clear()
         tally.interval_start_cost = 0.0
-        self._calendar.run_until((epoch + 1) * interval)
-        settled = settle(
-            point,
-            low,
-            high,
-            curtailed=self._fleet.curtailed,
-            available=self._limits.real(day.available[epoch]),
-            demand=float(day.demand[epoch]),
-            tripped=[(agent, time / interval - epoch) for agent, time in tally.tripped],
-        )
-        projected = float(np.abs(point - wanted).sum())
-        return self._close(settled, projected, balanced.missing)
+        self._calendar.run_until((epoch + 1) * self._scenario.interval)
+        return self._close(self._happen(point, average), projected, balanced.missing)
 
     def metrics(self) -> dict[str, float]:
         """Figures of the episode so far, in $, MWh and MW."""
@@ -146,9 +150,52 @@ class PowerSimulator:
             "branch_outages": float(tally.branch_outages),
             "splitting_outages_refused": float(tally.splits_refused),
             "stored_mwh": float(self._now.stored[self._fleet.store].sum()),
+            **({} if self._regulator is None else self._regulator.metrics()),
+            **({} if self._line is None else {"set_points_lost": float(self._line.lost)}),
         }
 
     # -- an interval --------------------------------------------------------------------------
+
+    def _happen(self, point: Doubles, average: Doubles | None) -> Settled:
+        """What comes of set-points ``point`` (on the interval's average ``average``)."""
+        epoch, day, low, high = self._now.epoch, self._day, self._low, self._high
+        available = self._limits.real(day.available[epoch])
+        interval = self._scenario.interval
+        tripped = [(agent, time / interval - epoch) for agent, time in self._plant.tally.tripped]
+        demand = float(day.demand[epoch])
+
+        def settled(served: float) -> Settled:
+            return settle(
+                point,
+                low,
+                high,
+                curtailed=self._fleet.curtailed,
+                available=available,
+                demand=served,
+                tripped=tripped,
+                average=average,
+            )
+
+        happened = settled(demand)
+        if self._regulator is None:
+            return happened
+        shed = self._regulator.interval(
+            Situation(
+                point=point,
+                low=low,
+                high=high,
+                available=available,
+                top=self._limits.top,
+                tripped=tripped,
+                moved=happened.moved,
+                demand=demand,
+            )
+        )
+        if shed > 0.0:
+            # Load that frequency relays cut off need not be met.
+            happened = settled(demand - shed)
+            happened = replace(happened, shed=happened.shed + shed)
+        return happened
 
     def _close(self, settled: Settled, projected: float, missing: float) -> Step:
         """Price the interval, move on, and look again."""
@@ -175,6 +222,8 @@ class PowerSimulator:
             demand=demand,
             price=self._price,
             missing=max(missing, 0.0),
+            tripped=len(self._plant.tally.tripped),
+            reserve_left=reserve_left,
         )
         costs = self._ledger.price(fuel, self._plant.tally.interval_start_cost, storage, seen)
         scale = -1.0 / (fleet.normal * hours)
@@ -220,6 +269,18 @@ class PowerSimulator:
         return look.observation
 
     # -- the start of an episode --------------------------------------------------------------
+
+    def _begin_control(self, streams: Streams) -> None:
+        scenario = self._scenario
+        if self._regulator is not None:
+            self._regulator.begin()
+        if lossy(scenario.telemetry):
+            self._line = Line(
+                scenario.telemetry,
+                self._fleet.size,
+                interval=scenario.interval,
+                rng=streams.generator("telemetry"),
+            )
 
     def _begin_plant(self, episode: Episode, streams: Streams) -> None:
         """Failures, the plan of the day, and the units as they are at its start."""

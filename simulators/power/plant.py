@@ -30,7 +30,7 @@ QUICK = 2.0
 
 @dataclass(slots=True)
 class Tally:
-    """What happened so far in an episode."""
+    """What happened so far in an episode, and in the present interval."""
 
     starts: int = 0
     start_cost: float = 0.0
@@ -142,7 +142,9 @@ class Plant:
             return
         if self.on[agent]:
             self.tally.trips += 1
-            self.tally.tripped.append((agent, self._calendar.now))
+            # A unit that is repaired and fails again within minutes has tripped once.
+            if all(earlier != agent for earlier, _ in self.tally.tripped):
+                self.tally.tripped.append((agent, self._calendar.now))
         if self._fleet.thermal[agent]:
             self.on[agent] = False
             self.stop_at[agent] = self._ready[agent] = inf

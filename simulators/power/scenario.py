@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from ..settings import Settings, knob
+from .response import SwingSettings
 
 
 class Prices(Settings):
@@ -46,21 +47,41 @@ class Outages(Settings):
     )
 
 
-class Regulation(Settings):
-    """The seconds between two dispatches: frequency, governors, AGC."""
+class Regulation(SwingSettings):
+    """The seconds between two dispatches: frequency, governors, AGC, load shedding."""
 
     simulated: bool = knob(
         False, "simulate frequency and automatic generation control inside every interval"
     )
-    tick: float = knob(4.0, "cycle of the generation control", unit="s", usual="2..10", gt=0)
+    inertia: float = knob(
+        4.0,
+        "stored energy of committed units whose data give none, per MW of capacity",
+        unit="s",
+        usual="2..6",
+        gt=0,
+    )
 
 
-class Telemetry(Settings):
-    """What happens to set points on their way to the units."""
+class Transmission(Settings):
+    """What happens to set-points on their way to the units."""
 
-    delay: float = knob(0.0, "delay of a set point", unit="s", usual="0..30", ge=0, lt=300)
+    delay: float = knob(
+        0.0, "delay of a set-point, less than an interval", unit="s", usual="0..30", ge=0
+    )
     loss: float = knob(
-        0.0, "share of set points that get lost; their units stay where they are", ge=0, lt=1
+        0.0,
+        "share of set-points that get lost; their units go on with the last one",
+        unit="1",
+        usual="0..0.05",
+        ge=0,
+        lt=1,
+    )
+    expiry: int = knob(
+        3,
+        "intervals after which a set-point no longer holds; its unit then stays where it is",
+        unit="intervals",
+        usual="1..12",
+        ge=1,
     )
 
 
@@ -96,7 +117,7 @@ class PowerScenario(Settings):
     prices: Prices = knob(Prices(), "prices")
     outages: Outages = knob(Outages(), "failures")
     regulation: Regulation = knob(Regulation(), "frequency and generation control")
-    telemetry: Telemetry = knob(Telemetry(), "transmission of set points")
+    telemetry: Transmission = knob(Transmission(), "transmission of set-points")
     batteries: int = knob(
         0, "additional batteries, 50 MW and 4 h each, at the largest loads", usual="0..50", ge=0
     )

@@ -44,6 +44,7 @@ def settle(
     available: Doubles,
     demand: float,
     tripped: list[tuple[int, float]],
+    average: Doubles | None = None,
 ) -> Settled:
     """Realise set-points ``[A]``.
 
@@ -57,9 +58,10 @@ def settle(
         curtailed: ``[A]`` which units are curtailable.
         available: ``[A]`` what they can really give.
         demand: MW that really has to be met.
-        tripped: units that failed in this interval, each with the share of it that it still ran.
+        tripped: units that failed in this interval, each once, with the share of it that it ran.
+        average: ``[A]`` mean set-points inside the box, where they came late (``None``: ``point``).
     """
-    power = np.where(curtailed, np.maximum(available - (high - point), 0.0), point)
+    power = given(point, high, curtailed, available)
     top = np.where(curtailed, available, high)
     bottom = np.where(curtailed, 0.0, low)
     partial, energy = np.zeros(0, np.int64), np.zeros(0)
@@ -71,13 +73,22 @@ def settle(
     shift, left = _regulate(power, bottom, top, curtailed, short)
     ended = mean = power + shift
     moved = short - left
-    if tripped:
+    if average is not None:
+        power = given(average, high, curtailed, available)
+        power[partial] = 0.0
+    if tripped or average is not None:
         # What failed units gave before they failed did not have to be replaced.
-        shift, left = _regulate(power, bottom, top, curtailed, short - float(energy.sum()))
+        short = demand - float(power.sum()) - float(energy.sum())
+        shift, left = _regulate(power, bottom, top, curtailed, short)
         mean = power + shift
         mean[partial] += energy
     idle = float(np.maximum(top - mean, 0.0)[curtailed].sum())
     return Settled(ended, mean, moved, max(left, 0.0), max(-left, 0.0), idle)
+
+
+def given(point: Doubles, high: Doubles, curtailed: Bools, available: Doubles) -> Doubles:
+    """Outputs ``[A]`` MW at set-points ``point``, before regulation; see :func:`settle`."""
+    return np.where(curtailed, np.maximum(available - (high - point), 0.0), point)
 
 
 def _regulate(
