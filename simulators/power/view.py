@@ -28,6 +28,11 @@ PRICES = 10_000.0
 """Bound of price features: what congestion and shortage can do is far above what units cost."""
 
 
+NEED = (-1.0, 2.0)
+"""Bounds of ``need``: where in the sum of all boxes (0: all lower ends, 1: all upper ends) the
+expected demand lies. Beyond 0 and 1 everybody is at a limit, so that more need not be told."""
+
+
 def agent_features(leads: Ints) -> tuple[Feature, ...]:
     """Features of an agent; shares are of its capacity unless they say otherwise.
 
@@ -57,6 +62,7 @@ def agent_features(leads: Ints) -> tuple[Feature, ...]:
         Feature("imbalance", "share of committed", -2.0, 2.0),
         Feature("ramp_up_left", "share of committed", -2.0, 2.0),
         Feature("ramp_down_left", "share of committed", -2.0, 2.0),
+        Feature("need", "share of joint box", *NEED),
         Feature("reserve_left", "share of requirement", -10.0, inf, "log1p"),
         Feature("hour_sin", "1", -1.0, 1.0),
         Feature("hour_cos", "1", -1.0, 1.0),
@@ -188,12 +194,13 @@ class View:
             sight.imbalance / committed,
             up_left / committed,
             down_left / committed,
+            _need(sight, down_left, up_left + down_left),
             sight.reserve_left,
             turn[0],
             turn[1],
         )
-        rows[at : at + 6] = np.array(common)[:, None]
-        at += 6
+        rows[at : at + 7] = np.array(common)[:, None]
+        at += 7
         count = sight.loading.size
         rows[at:] = 0.0
         rows[at : at + 2 * count : 2] = sight.loading[:, None]
@@ -230,3 +237,9 @@ class View:
         numbers[at : at + groups] = self._member @ sight.power
         numbers[at + groups :] = self._member @ up
         return numbers.astype(np.float32)
+
+
+def _need(sight: Sight, down_left: float, width: float) -> float:
+    """What the agents are expected to give in all, by its place in their joint box."""
+    lowest = float(sight.power.sum()) - down_left
+    return min(max((sight.demand - lowest) / max(width, 1e-9), NEED[0]), NEED[1])
