@@ -60,7 +60,7 @@ class Dispatch:
         objective: $/h of everything minimised; as the program is solved to optimality, it is a
             lower bound on every dispatch of this interval under its model.
         iterations: of the simplex; rounds: of taking up lines.
-        form: ``pwl``, or ``qp`` where the quadratic program was solved.
+        form: ``pwl``, ``pyomo``, or ``qp`` where the quadratic program was solved.
         status: always ``optimal``.
     """
 
