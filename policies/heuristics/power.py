@@ -1,9 +1,7 @@
 """Dispatch rules: what power systems do without learning.
 
-With the agents' own information: ``merit-order`` (cheapest segments first), ``price`` (everybody
-follows the indicative price at its own bus, congestion included), ``proportional`` (hold; the
-balance shares out every change in proportion to what units can move), ``droop`` (move with the
-demand in proportion to capacity, as governors do).
+With the agents' own information: ``merit-order``, ``price``, ``proportional``, ``droop``; see
+:mod:`.power_local`.
 
 From one place that sees all states and the same forecasts (``central``): ``dc-opf`` (optimal
 dispatch of every interval), ``mpc`` (look-ahead over the forecast horizon), ``greedy-reference``
@@ -22,65 +20,10 @@ from ...simulators.interface import Doubles, Floats, Observation, Spec
 from ...simulators.power.scenario import PowerScenario
 from ...simulators.power.system import System
 from ..interface import Controller, Information
+from .power_local import local
 
 SAME = ("merit-order", "price", "proportional", "droop")
 CENTRAL = ("dc-opf", "mpc", "greedy-reference")
-
-
-class ShareRule:
-    """A rule that reads a share of the box from agent features."""
-
-    information: Information = "same"
-
-    def __init__(self, spec: Spec, name: str) -> None:
-        self.name = name
-        column = {"merit-order": "merit", "price": "response"}[name]
-        self._column = spec.agent_column(column)
-
-    def act(self, observation: Observation, rng: np.random.Generator) -> Floats:
-        """Set-points ``[A, 1]``."""
-        del rng
-        share = np.clip(observation.agent[:, self._column, None], 0.0, 1.0)
-        wanted = observation.low + (observation.high - observation.low) * share
-        return np.clip(wanted, observation.low, observation.high)
-
-
-class Proportional:
-    """Hold the present output; the balance moves everybody by the same share of what it can."""
-
-    information: Information = "same"
-    name = "proportional"
-
-    def __init__(self, spec: Spec, capacity: Doubles) -> None:
-        self._output = spec.agent_column("output")
-        self._capacity = capacity.astype(np.float32)[:, None]
-
-    def act(self, observation: Observation, rng: np.random.Generator) -> Floats:
-        """Set-points ``[A, 1]``."""
-        del rng
-        held = observation.agent[:, self._output, None] * self._capacity
-        return np.clip(held, observation.low, observation.high)
-
-
-class Droop:
-    """Everybody on line takes the change of demand, and the last imbalance, by its capacity."""
-
-    information: Information = "same"
-    name = "droop"
-
-    def __init__(self, spec: Spec, capacity: Doubles) -> None:
-        self._output, self._on = spec.agent_column("output"), spec.agent_column("on")
-        self._change = spec.agent_column("demand_change")
-        self._imbalance = spec.agent_column("imbalance")
-        self._capacity = capacity.astype(np.float32)
-
-    def act(self, observation: Observation, rng: np.random.Generator) -> Floats:
-        """Set-points ``[A, 1]``."""
-        del rng
-        seen = observation.agent
-        move = seen[:, self._change] + seen[:, self._imbalance]
-        share = seen[:, self._output] + move * seen[:, self._on]
-        return np.clip((share * self._capacity)[:, None], observation.low, observation.high)
 
 
 class Central:
@@ -125,7 +68,6 @@ def controllers(spec: Spec, scenario: PowerScenario, system: System) -> tuple[Co
         scenario: its values.
         system: its grid and agents.
     """
-    capacity = system.fleet.capacity
 
     def model() -> DispatchModel:
         return DispatchModel(scenario, system, reference="proximal")
@@ -134,20 +76,10 @@ def controllers(spec: Spec, scenario: PowerScenario, system: System) -> tuple[Co
         return RollingHorizon(scenario, system, horizon=scenario.leads)
 
     return (
-        *local(spec, capacity),
+        *local(spec),
         Central("dc-opf", _late(lambda: model().optimum)),
         Central("mpc", _late(lambda: horizon().plan)),
         GreedyReference(model()),
-    )
-
-
-def local(spec: Spec, capacity: Doubles) -> tuple[Controller, ...]:
-    """The rules that need nothing but what agents observe."""
-    return (
-        ShareRule(spec, "merit-order"),
-        ShareRule(spec, "price"),
-        Proportional(spec, capacity),
-        Droop(spec, capacity),
     )
 
 
