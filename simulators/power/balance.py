@@ -13,6 +13,9 @@ import numpy as np
 
 from ..interface import Doubles
 
+MOST = 1e4
+"""Largest multiplier of a branch; reached only where its limit cannot be met."""
+
 
 @dataclass(frozen=True, slots=True)
 class Balanced:
@@ -60,7 +63,8 @@ def balance(
     left = sorted_weight.sum() - sorted_weight.cumsum()
     # Moved in all, once the multiple has risen to each unit's own limit.
     moved = full + left * sorted_reach
-    first = int(moved.searchsorted(need))
+    # Sums in another order may miss the need by their rounding.
+    first = min(int(moved.searchsorted(need)), moved.size - 1)
     before = full[first - 1] if first else 0.0
     weight = left[first] + sorted_weight[first]
     step = (need - before) / weight
@@ -81,8 +85,8 @@ def relieve(
     """Nearest set-points with the same sum that take ``excess`` off the given flows.
 
     Solves ``min sum (p - u)^2 / w`` with ``sum p = sum u``, ``sensitivity (p - u) <= -excess`` and
-    the box, by semi-smooth Newton steps on the multipliers of balance and rows. Where the rows
-    cannot all be met, it goes as far as the multipliers' limit lets it; the balance always holds.
+    the box, by Newton steps on the multipliers of balance and rows. Where the rows cannot all be
+    met, it goes as far as the multipliers' limit lets it; the balance always holds.
 
     Args:
         wanted: ``[A]`` balanced set-points inside their box.
@@ -93,26 +97,81 @@ def relieve(
         excess: ``[M]`` MW above the limit; rows with a negative excess must not be exceeded.
         rounds: most Newton steps.
     """
-    rows = np.vstack([np.ones_like(wanted), sensitivity])
-    aim = np.concatenate([[0.0], excess])
-    multiplier = np.zeros(rows.shape[0])
-    total = float(wanted.sum())
+    dual = _Dual(wanted, low, high, participation, sensitivity, excess)
+    multiplier = np.zeros(dual.rows.shape[0])
+    found = dual.at(multiplier)
     for _ in range(rounds):
-        raw = wanted - participation * (multiplier @ rows)
-        power = np.clip(raw, low, high)
-        # What is still to be taken off every row, positive where it is violated.
-        residual = rows @ (power - wanted) + aim
-        active = (residual > 1e-9) | (multiplier > 0.0)
-        active[0] = True
-        if np.abs(residual[0]) < 1e-9 and (residual[1:] < 1e-7).all():
-            complementary = np.abs(multiplier[1:] * residual[1:]) < 1e-6
-            if complementary.all():
-                break
-        moving = participation * ((raw > low) & (raw < high))
-        some = rows[active]
-        curvature = (some * moving) @ some.T
-        curvature[np.diag_indices_from(curvature)] += 1e-9 + 1e-9 * np.trace(curvature)
-        multiplier[active] += np.linalg.solve(curvature, residual[active])
-        multiplier[1:] = np.clip(multiplier[1:], 0.0, 1e4)
-    power = np.clip(wanted - participation * (multiplier @ rows), low, high)
-    return balance(power, low, high, participation, total).power
+        if dual.settled(multiplier, found.residual):
+            break
+        better = dual.ascend(multiplier, found)
+        if better is None:
+            break
+        multiplier, found = better
+    return balance(found.power, low, high, participation, float(wanted.sum())).power
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """Set-points at multipliers, before they meet their limits too; violations; dual value."""
+
+    power: Doubles
+    raw: Doubles
+    residual: Doubles
+    value: float
+
+
+class _Dual:
+    """The dual of :func:`relieve`, climbed by projected Newton steps with a backtracking search.
+
+    (D. P. Bertsekas, Projected Newton methods, SIAM J. Control 20(2), 1982.) Its first row is the
+    balance, whose multiplier is free; the others lie in ``0 .. MOST``.
+    """
+
+    def __init__(
+        self,
+        wanted: Doubles,
+        low: Doubles,
+        high: Doubles,
+        participation: Doubles,
+        sensitivity: Doubles,
+        excess: Doubles,
+    ) -> None:
+        self._wanted, self._low, self._high, self._weight = wanted, low, high, participation
+        self.rows = np.vstack([np.ones_like(wanted), sensitivity])
+        self._aim = np.concatenate([[0.0], excess])
+
+    def at(self, multiplier: Doubles) -> _Found:
+        raw = self._wanted - self._weight * (multiplier @ self.rows)
+        power = np.clip(raw, self._low, self._high)
+        move = power - self._wanted
+        residual = self.rows @ move + self._aim
+        value = 0.5 * float((move * move / self._weight).sum()) + float(multiplier @ residual)
+        return _Found(power, raw, residual, value)
+
+    def settled(self, multiplier: Doubles, residual: Doubles) -> bool:
+        """Whether balance, rows and complementarity hold."""
+        open_end = multiplier[1:] < MOST
+        met = (residual[1:] < 1e-7) | ~open_end
+        slack = (multiplier[1:] * np.minimum(residual[1:], 0.0)) > -1e-6
+        return bool(abs(residual[0]) < 1e-9 and met.all() and slack.all())
+
+    def ascend(self, multiplier: Doubles, found: _Found) -> tuple[Doubles, _Found] | None:
+        """Multipliers with a higher dual value, or ``None`` where none is found."""
+        inside = (found.raw > self._low) & (found.raw < self._high)
+        free = (found.residual > 0.0) | (multiplier > 0.0)
+        free[0] = True
+        some, slope = self.rows[free], found.residual[free]
+        # A little of everybody's weight where hardly anybody moves; all of it never overshoots.
+        for rest in (1e-9, 1e-3, 1.0):
+            curvature = (some * (self._weight * np.maximum(inside, rest))) @ some.T
+            curvature[np.diag_indices_from(curvature)] += 1e-9 + 1e-9 * np.trace(curvature)
+            step = np.linalg.solve(curvature, slope)
+            for halving in range(6):
+                moved = multiplier.copy()
+                moved[free] += step * 0.5**halving
+                moved[1:] = np.clip(moved[1:], 0.0, MOST)
+                after = self.at(moved)
+                gain = 1e-4 * float(found.residual @ (moved - multiplier))
+                if after.value >= found.value + gain > found.value:
+                    return moved, after
+        return None
