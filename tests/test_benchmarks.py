@@ -8,6 +8,7 @@ import pytest
 from fairlead.platform.benchmarks import alignment, dgpg_scaling, dgpg_variance
 from fairlead.platform.benchmarks.dgpg_chart import draw_scaling
 from fairlead.platform.benchmarks.scaling_run import Curve
+from fairlead.platform.benchmarks.subjects import SUBJECTS
 from fairlead.platform.progress import silent
 from fairlead.platform.train_config import load_config
 
@@ -80,4 +81,4 @@ def test_tuned_knobs_of_a_scenario_yield_to_files_and_overrides(tmp_path):
 
 def test_a_picture_of_nothing_known_is_an_error(tmp_path):
     with pytest.raises(Exception, match=r"\.png or \.svg"):
-        draw_scaling([], tmp_path / "scaling.pdf")
+        draw_scaling([], tmp_path / "scaling.pdf", SUBJECTS["cloud"])

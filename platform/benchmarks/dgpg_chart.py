@@ -11,12 +11,13 @@ from matplotlib.figure import Figure
 
 from ..canvas import Palette, decorate, write_picture
 from .scaling_run import Point
+from .subjects import Subject
 
 COLUMNS = 3
 NAMES = {"dgpg": "DG-PG", "mappo": "MAPPO", "ippo": "IPPO"}
 
 
-def draw_scaling(points: Sequence[Point], path: Path) -> None:
+def draw_scaling(points: Sequence[Point], path: Path, subject: Subject) -> None:
     """Write the picture to ``path`` (.png or .svg).
 
     Raises:
@@ -27,7 +28,7 @@ def draw_scaling(points: Sequence[Point], path: Path) -> None:
     def draw(figure: Figure, palette: Palette) -> None:
         grid = figure.subplots(rows, COLUMNS, squeeze=False)
         for axes, point in zip(grid.ravel(), points, strict=False):
-            _panel(axes, point, palette)
+            _panel(axes, point, subject, palette)
         for axes in grid.ravel()[len(points) :]:
             axes.axis("off")
         grid[0, 0].legend(frameon=False, labelcolor=palette.ink, fontsize=8, loc="center right")
@@ -35,7 +36,7 @@ def draw_scaling(points: Sequence[Point], path: Path) -> None:
     write_picture(path, draw, (4.0 * COLUMNS, 3.1 * rows))
 
 
-def _panel(axes: Axes, point: Point, palette: Palette) -> None:
+def _panel(axes: Axes, point: Point, subject: Subject, palette: Palette) -> None:
     colours = {"dgpg": palette.policy, "mappo": palette.extra, "ippo": palette.muted}
     markers = {"dgpg": "o", "mappo": "s", "ippo": "^"}
     for curve in point.curves:
@@ -49,10 +50,10 @@ def _panel(axes: Axes, point: Point, palette: Palette) -> None:
             color=colours[curve.learner],
             label=NAMES[curve.learner] if first else None,
         )
-    bar, bound = point.rules.bar(), _best_fresh(point)
+    bar, bound = point.rules.bar(), _best_bound(point)
     for name, colour, what in (
         (bar, palette.same, "best rule, same information"),
-        (bound, palette.fresh, "best rule, fresh information"),
+        (bound, palette.fresh, f"best rule, {subject.bound}"),
     ):
         if name is not None:
             level = float(point.rules.values(name).mean())
@@ -76,10 +77,10 @@ def _panel(axes: Axes, point: Point, palette: Palette) -> None:
     ticks = [1, 2, 5, 10, 20, 40]
     axes.set_xticks(ticks, [str(tick) for tick in ticks])
     axes.minorticks_off()
-    decorate(axes, palette, x="training episodes", y="return (minus mean response, s)")
+    decorate(axes, palette, x="training episodes", y=subject.returns)
 
 
-def _best_fresh(point: Point) -> str | None:
-    names = [name for name in point.rules.names if point.rules.about(name)[1] == "fresh"]
+def _best_bound(point: Point) -> str | None:
+    names = [name for name in point.rules.names if point.rules.about(name)[1] != "same"]
     means = {name: float(np.mean(point.rules.values(name))) for name in names}
     return max(means, key=means.__getitem__, default=None)

@@ -3,13 +3,13 @@
 At every N one policy plays many independent episodes. From each episode every agent gets two
 estimates of its policy gradient: from the sampled shared return, and from the guidance. The bench
 fits the slope of log variance over log N: the return carries everybody's noise (about 1), the
-guidance only what happens on the nodes that the agent could choose (about 0); arXiv 2602.20078
+guidance only what concerns the agent itself (its nodes, its unit; about 0); arXiv 2602.20078
 states the same in its abstract. ``policies.gradient_noise`` says exactly what is measured.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -20,22 +20,24 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ...policies.gradient_noise import GradientNoise, gradient_noise
-from ...policies.learners import LearnerConfig, make_learner
+from ...policies.learners import make_learner
 from ...simulators.interface import Doubles
 from ...simulators.settings import Settings, knob
 from ..canvas import Draw, Palette, decorate, write_picture
-from ..executors import DomainFactory, ProcessExecutor
+from ..executors import ProcessExecutor
+from ..files import UserError
 from ..loop import Loop
 from ..progress import Report
 from ..rollouts import collect, training_tasks
 from ..rows import Row
 from ..tasks import Guidance
 from ..training import usable_cores
+from .subjects import SUBJECTS, Name, Noise, Subject, noise_of
 
 SLOPE = 0.15
 """How far a slope may lie from 1 (return) or 0 (guidance)."""
-ARRIVALS = 0.7
-"""Arrivals per dispatcher and epoch, as in the scenario's default."""
+HORIZON: Mapping[Name, int] = {"cloud": 100, "power": 96}
+"""Decisions of a measured episode, by default."""
 MEASURED = 10_000
 """Iteration number of the measured episodes; keeps their seeds apart from those of training."""
 
@@ -43,10 +45,17 @@ MEASURED = 10_000
 class Options(Settings):
     """What to measure."""
 
-    agents: tuple[int, ...] = knob((5, 10, 20, 50, 100, 200), "numbers of dispatchers")
+    domain: Name = knob("cloud", "domain of control: cloud (dispatch), power (generated systems)")
+    agents: tuple[int, ...] | None = knob(None, "numbers of agents (none: the domain's own)")
     episodes: int = knob(48, "independent episodes per N", usual="24 ... 100", ge=4)
-    horizon: int = knob(100, "epochs of an episode", unit="epochs", ge=10)
-    load: float = knob(0.5, "offered load; variance is finite for the untrained policy too", gt=0)
+    horizon: int | None = knob(
+        None, "decisions of an episode (none: 100 cloud, 96 power)", unit="decisions", ge=10
+    )
+    load: float | None = knob(
+        None,
+        "offered load, cloud only (none: 0.5); variance is finite for the untrained policy too",
+        gt=0,
+    )
     updates: int = knob(2, "guided updates before measuring (0 = the uniform policy)", ge=0)
     estimator: Literal["expected", "sampled"] = knob("expected", "form of the guidance estimate")
     gamma: float = knob(0.95, "discount of the returns to go", gt=0, le=1)
@@ -55,36 +64,47 @@ class Options(Settings):
     plot: Path | None = knob(None, "write a chart here")
     quick: bool = knob(False, "smallest useful run")
 
+    @property
+    def subject(self) -> Subject:
+        """The domain under study."""
+        return SUBJECTS[self.domain]
+
 
 @dataclass(frozen=True, slots=True)
 class Point:
     """What was measured at one number of agents.
 
-    ``jobs`` is the number of expected arrivals of an episode: the reward is a mean over them, the
-    guidance is seconds of one job. Times ``jobs`` both are seconds of the whole system.
+    ``scale`` times the reward is in the guidance's unit, for the whole system: in the cloud the
+    reward is a mean over the expected arrivals of an episode and the guidance seconds of one job,
+    in power the reward is a share of a normal interval's cost and the guidance $/h of one unit.
     """
 
     agents: int
-    jobs: float
+    scale: float
+    unit: str
     noise: GradientNoise
 
     @property
     def variances(self) -> tuple[float, float]:
         """Per agent, of the return and of the guidance, in the same unit."""
         of_return, of_guidance = self.noise.of_return, self.noise.of_guidance
-        return of_return.variance * self.jobs**2, of_guidance.variance
+        return of_return.variance * self.scale**2, of_guidance.variance
 
 
 def run(options: Options, progress: Report) -> list[Row]:
     """Measure every N, fit the slopes; see ``Options``."""
+    subject = options.subject
     if options.quick:
-        options = options.model_copy(update={"agents": (5, 10, 20), "episodes": 12, "horizon": 60})
+        smaller = {"agents": subject.agents[:3], "episodes": 12, "horizon": 60}
+        options = options.model_copy(update=smaller)
+    sizes = options.agents or subject.agents
     points: list[Point] = []
-    for done, agents in enumerate(options.agents):
-        progress(done, len(options.agents), f"{agents} agents")
-        jobs = agents * options.horizon * ARRIVALS
-        points.append(Point(agents, jobs, _measure(options, agents)))
-    progress(len(options.agents), len(options.agents), "done")
+    for done, agents in enumerate(sizes):
+        progress(done, len(sizes), f"{agents} agents")
+        horizon = options.horizon or HORIZON[options.domain]
+        given = noise_of(subject, agents, horizon, _load(options))
+        points.append(Point(agents, given.scale, given.unit, _measure(options, given)))
+    progress(len(sizes), len(sizes), "done")
     rows = [row for point in points for row in _rows(point)]
     if len(points) > 1:
         rows += _slopes(points)
@@ -93,22 +113,21 @@ def run(options: Options, progress: Report) -> list[Row]:
     return rows
 
 
-def _measure(options: Options, agents: int) -> GradientNoise:
+def _load(options: Options) -> float:
+    if options.load is not None and options.subject.load is None:
+        raise UserError(f"load={options.load}: domain {options.domain} has no offered load")
+    return 0.5 if options.load is None else options.load
+
+
+def _measure(options: Options, given: Noise) -> GradientNoise:
     torch.set_num_threads(1)
-    scenario = {
-        "name": "dispatch",
-        "agents": agents,
-        "horizon": options.horizon,
-        "load": options.load,
-        "arrivals_per_epoch": ARRIVALS,
-        # A rate that all agents share would correlate their noise, which is not what N adds.
-        "pattern": {"amplitude": 0.0, "burst_share": 0.0},
-    }
-    factory = DomainFactory("cloud", "dispatch", scenario)
-    config = LearnerConfig()
-    guidance = Guidance("drain", form="exact", effects=config.needs_effects)
+    training = options.subject.config()
+    config, guidance = training.learner, training.guidance()
+    if guidance is None:
+        raise ValueError(f"the tuned learner of {options.domain} has no guidance to measure")
+    exact = Guidance(guidance.reference, form="exact")
     workers = options.workers or usable_cores()
-    with ProcessExecutor(factory, workers=workers) as executor:
+    with ProcessExecutor(given.factory, workers=workers) as executor:
         learner = make_learner(executor.spec, config, seed=options.seeds)
         loop = Loop(
             executor=executor, learner=learner, seed=options.seeds, episodes=1, guidance=guidance
@@ -120,7 +139,7 @@ def _measure(options: Options, agents: int) -> GradientNoise:
             run_seed=options.seeds,
             iteration=MEASURED,
             episodes=options.episodes,
-            guidance=Guidance("drain", form="exact"),
+            guidance=exact,
         )
         rollout, _ = collect(executor, tasks)
         return gradient_noise(
@@ -138,7 +157,7 @@ def _rows(point: Point) -> list[Row]:
     for what, part, variance in zip(("return", "guidance"), parts, point.variances, strict=True):
         name = f"N={point.agents}: {what}"
         rows += [
-            Row.info(f"{name}, variance per agent", variance, "s^2"),
+            Row.info(f"{name}, variance per agent", variance, point.unit),
             Row.info(f"{name}, signal to noise", part.snr, "1"),
             Row.info(f"{name}, cosine to the mean gradient", part.cosine, "1"),
         ]
@@ -163,7 +182,7 @@ def _chart(points: Sequence[Point]) -> Draw:
         variances = np.array([point.variances for point in points])
         cosines = np.array([[p.noise.of_return.cosine, p.noise.of_guidance.cosine] for p in points])
         for axes, values, title in (
-            (left, variances, "Variance per agent, seconds squared"),
+            (left, variances, f"Variance per agent, {points[0].unit}"),
             (right, cosines, "Cosine of one episode to the mean gradient"),
         ):
             _lines(axes, numbers, values, palette)

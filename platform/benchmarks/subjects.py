@@ -1,0 +1,183 @@
+"""What a domain brings to the benches over the number of agents: scenario, sizes, rules, units."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+from ...policies.settings import LearnerConfig
+from ...simulators.interface import Simulator
+from ...simulators.power.scenario import GeneratedScenario
+from ..files import UserError
+from ..tasks import DomainFactory
+from ..train_config import TrainConfig, load_config
+
+Name = Literal["cloud", "power"]
+
+ARRIVALS = 0.7
+"""Arrivals per dispatcher and epoch, as in the cloud scenario's default."""
+PER_HOUR = 12
+"""Intervals of an hour of power dispatch."""
+PLAIN = {"guidance": {"alpha": {"schedule": "fixed", "start": 0.0}}}
+"""MAPPO and IPPO: the same networks without guidance."""
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """One domain under study.
+
+    Attributes:
+        domain: its name; scenario: one that has a knob for the number of agents.
+        agents: numbers of agents to study; horizon, evaluation: decisions and seeds, by default.
+        settings: values of the scenario for so many agents and decisions at a load.
+        load: what the scenario calls load, by default; ``None`` where it has no such knob.
+        bounds: rules with more information than a policy to show; bound: what that is, in words.
+        rivals: rules that a guided learner should be ahead of, beside the best with its own
+            information; led: whether that is promised (marked) here.
+        timed: number of agents at which the training time is promised.
+        returns: what a return is; figure, unit: of the episode's cost, where it is shown too.
+    """
+
+    domain: Name
+    scenario: str
+    agents: tuple[int, ...]
+    horizon: int
+    evaluation: int
+    settings: Callable[[int, int, float], Mapping[str, Any]]
+    load: float | None
+    bounds: tuple[str, ...]
+    bound: str
+    rivals: tuple[str, ...]
+    led: bool
+    timed: int | None
+    returns: str
+    figure: str | None = None
+    unit: str = "1"
+
+    def factory(self, agents: int, horizon: int, load: float | None) -> DomainFactory:
+        """The scenario at one number of agents.
+
+        Raises:
+            UserError: a load for a scenario that has none.
+        """
+        if load is not None and self.load is None:
+            raise UserError(f"load={load}: scenario {self.scenario!r} has no offered load")
+        chosen = load if load is not None else self.load or 0.0
+        return DomainFactory(self.domain, self.scenario, self.settings(agents, horizon, chosen))
+
+    def config(self) -> TrainConfig:
+        """Knobs of training that suit the scenario."""
+        return load_config(self.domain, self.scenario)
+
+    def learner(self, name: str) -> LearnerConfig:
+        """Knobs of ``dgpg`` (guided), or of a plain algorithm on the same networks."""
+        guided = self.config().learner
+        if name == "dgpg":
+            return guided
+        values = guided.model_dump() | {"algorithm": name}
+        values["guidance"] = values["guidance"] | PLAIN["guidance"]
+        return LearnerConfig.model_validate(values)
+
+
+def _cloud(agents: int, horizon: int, load: float) -> Mapping[str, Any]:
+    return {"name": "dispatch", "agents": agents, "horizon": horizon, "load": load}
+
+
+def _power(agents: int, horizon: int, load: float) -> Mapping[str, Any]:
+    del load
+    if horizon % PER_HOUR:
+        raise UserError(
+            f"horizon={horizon}: power episodes are whole hours of {PER_HOUR} decisions"
+        )
+    return {"name": "generated", "units": agents, "hours": horizon // PER_HOUR}
+
+
+SUBJECTS: Mapping[Name, Subject] = {
+    "cloud": Subject(
+        domain="cloud",
+        scenario="dispatch",
+        agents=(5, 10, 20, 50, 100, 200),
+        horizon=200,
+        evaluation=40,
+        settings=_cloud,
+        load=0.7,
+        bounds=("sed (fresh)", "greedy-reference (fresh)"),
+        bound="fresh information",
+        rivals=("greedy-reference",),
+        led=True,
+        timed=200,
+        returns="return (minus mean response, s)",
+    ),
+    "power": Subject(
+        domain="power",
+        scenario="generated",
+        agents=(10, 20, 50, 100, 200, 400, 600),
+        horizon=288,
+        evaluation=20,
+        settings=_power,
+        load=None,
+        bounds=("dc-opf", "greedy-reference"),
+        bound="one place, all states",
+        rivals=("dc-opf", "greedy-reference"),
+        led=False,
+        timed=None,
+        returns="return (minus cost, normal intervals)",
+        figure="cost_usd",
+        unit="$",
+    ),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Noise:
+    """How the noise of one domain's learning signals is measured.
+
+    ``scale`` times a reward has the unit of the guidance, whose square is ``unit``.
+    """
+
+    factory: DomainFactory
+    scale: float
+    unit: str
+
+
+def noise_of(subject: Subject, agents: int, horizon: int, load: float) -> Noise:
+    """A scenario whose agents share no noise but what they do to each other.
+
+    What all agents share (a common arrival rate; the day's demand and weather) would correlate
+    their noise, and that is not what more agents add. Heavy tails are left out too: cloud load is
+    moderate, and no unit or line fails.
+    """
+    if subject.domain == "cloud":
+        pattern = {"amplitude": 0.0, "burst_share": 0.0}
+        extra = {"arrivals_per_epoch": ARRIVALS, "pattern": pattern}
+        settings = {**subject.settings(agents, horizon, load), **extra}
+        factory = DomainFactory("cloud", subject.scenario, settings)
+        return Noise(factory, agents * horizon * ARRIVALS, "s^2")
+    still = {"outages": {"units": False, "branches": False}}
+    day = OneDay("power", subject.scenario, {**subject.settings(agents, horizon, load), **still})
+    return Noise(day, day.normal(), "($/h)^2")
+
+
+@dataclass(frozen=True, slots=True)
+class OneDay(DomainFactory):
+    """Power episodes that all play the same day."""
+
+    def simulator(self) -> Simulator:
+        """The scenario's simulator, whose seeds do not change the day."""
+        from ...simulators.power.dispatch import PowerSimulator
+        from ...simulators.power.system import system_of
+
+        scenario = self._generated()
+        system = system_of(scenario)
+        day = replace(system, episode=lambda _, intervals: system.episode(0, intervals))
+        return PowerSimulator(scenario, day)
+
+    def normal(self) -> float:
+        """$/h that the reward is a multiple of."""
+        from ...simulators.power.system import system_of
+
+        return system_of(self._generated()).fleet.normal
+
+    def _generated(self) -> GeneratedScenario:
+        return GeneratedScenario.model_validate(dict(self.settings))
