@@ -75,7 +75,9 @@ def _balance_tile(
         levels = _Levels(costs, prices, load)
         rank = levels.search(load, low, high)
         least = levels.offer(rank, low, high, closed=False)
-        most = levels.offer(rank, low, high, closed=True)
+        # Without flat units no offer jumps.
+        jumps = costs.merit_order.any_flat
+        most = levels.offer(rank, low, high, closed=True) if jumps else least
         price, width = levels.value[rank], most - least
         room, missing = width.sum(1), load - least.sum(1)
         fill = torch.where(room > 0.0, missing / room, 0.0).clamp(0.0, 1.0)
@@ -143,7 +145,7 @@ def _newton(
     price = torch.where((start > below) & (start < above), start, 0.5 * (below + above))
     for _ in range(100):
         offered, free = offers(costs, price[:, None], low, high)
-        given, slope = offered.sum(1), (free * inverse).sum(1)
+        given, slope = offered.sum(1), torch.where(free, inverse, 0.0).sum(1)
         missing = load - given
         below = torch.where(missing > 0.0, price, below)
         above = torch.where(missing < 0.0, price, above)
@@ -166,16 +168,18 @@ def _newton(
 def offers(costs: CostTensors, price: Tensor, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
     """Lowest offers at a price ``[B, 1]`` and which of them move with it, ``[B, U]`` each."""
     order, ends = costs.merit_order, costs.ends
-    offered, free = low, torch.zeros(low.shape, dtype=torch.bool, device=low.device)
+    offered, free = low, None
     last = costs.slope.shape[1] - 1
     for k in range(last + 1):
         reach = order.reach(price, k, closed=False)
-        moves = (reach > offered) & (reach < high)
+        moves = reach > offered
+        moves &= reach < high
         if k < last:
             moves &= reach < ends[:, k + 1]
             reach = reach.minimum(ends[:, k + 1])
-        free |= moves
+        free = moves if free is None else free.logical_or_(moves)
         offered = torch.maximum(offered, reach)
+    assert free is not None  # noqa: S101 (a curve has a segment)
     return offered.minimum(high), free & ~costs.flat if order.any_flat else free
 
 
