@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel
 
 from ..models.interface import AnalyticalModel
 from ..policies.interface import Controller
-from ..simulators.interface import Simulator
+from ..simulators.interface import Simulator, Spec
 from ..simulators.power.scenario import (
     ActivsgScenario,
     CaliforniaScenario,
@@ -17,6 +17,8 @@ from ..simulators.power.scenario import (
     RtsScenario,
     Scenario,
 )
+from .decision.settings import SlotSettings
+from .decision.types import Live
 from .domains import Domain
 from .presets import DISPATCH
 
@@ -39,11 +41,12 @@ def power() -> Domain:
         simulator=_simulator,
         model=_model,
         heuristics=_heuristics,
-        references=("proximal", "marginal"),
+        references=("augmented", "proximal", "marginal"),
         tuned=dict.fromkeys(SCENARIOS, DISPATCH),
         units={"cost": "$", "shed": "MWh", "overload": "MWh"},
         shown=("cost_usd", "shed_mwh", "overload_mwh"),
         cost="normal intervals",
+        live=_live,
     )
 
 
@@ -81,6 +84,12 @@ def _heuristics(scenario: BaseModel) -> tuple[Controller, ...]:
         known,
         system_of(known),  # pyright: ignore[reportArgumentType]
     )
+
+
+def _live(spec: Spec, settings: Mapping[str, Any], slot: SlotSettings) -> Live:
+    from .power_live import power_live
+
+    return power_live(spec, settings, slot)
 
 
 def _power(scenario: BaseModel) -> Scenario:
