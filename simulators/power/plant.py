@@ -119,7 +119,8 @@ class Plant:
         self._surprise = surprise
         size = self._fleet.size
         self.failed = failed.copy()
-        self.on = plan[0] & ~failed
+        # Others are on whenever they work, also once they have been repaired.
+        self.on = plan[0] & ~(failed & self._fleet.thermal)
         self.stop_at = np.full(size, inf)
         self.since = np.full(size, -24.0 * HOUR)
         self._ready = np.full(size, inf)
