@@ -124,7 +124,7 @@ def test_rolling_horizon_keeps_ramps_and_energy_over_every_seam():
     assert hardest > 1.0 - 1e-9, "no ramp ever bound: the test shows nothing"
 
 
-def test_a_start_reaches_its_minimum_and_a_stop_zero_in_one_step():
+def test_a_start_comes_in_at_its_minimum_and_a_stop_goes_to_zero_in_one_step():
     grid = small_grid(
         [
             {"low": 50.0, "high": 100.0, "slopes": (1.0,), "ramp": 0.1},
@@ -135,10 +135,14 @@ def test_a_start_reaches_its_minimum_and_a_stop_zero_in_one_step():
     model = MultiPeriodDispatch(grid, horizon=4, step=HOUR)
     given = DispatchInputs(load=np.full(4, 150.0), **boxes(grid, 4, on))
     found = model.solve(begin(grid, [90.0, 0.0]), given)
-    # 6 MW per hour: from the minimum at the start, and from there by the ramp.
-    assert found.power[:, 0] == pytest.approx([0.0, 50.0, 56.0, 0.0])
+    # 6 MW per hour, already in the hour of the start.
+    assert found.power[:, 0] == pytest.approx([0.0, 56.0, 62.0, 0.0])
     free = MultiPeriodDispatch(grid, horizon=4, step=HOUR, relaxed=True)
     assert free.solve(begin(grid, [90.0, 0.0]), given).power[1, 0] == pytest.approx(100.0)
+    loose = replace(given, ramp_free=np.array([False, False, True, False]))
+    assert model.solve(begin(grid, [90.0, 0.0]), loose).power[:, 0] == pytest.approx(
+        [0.0, 56.0, 100.0, 0.0]
+    )
 
 
 def test_an_outage_that_no_ramp_could_follow_is_dispatched_all_the_same():
@@ -395,6 +399,7 @@ def test_the_bound_lies_below_every_rolling_dispatch_and_is_proven():
         ({"reserve": np.ones(1)}, "reserve has shape"),
         ({"end": StorageEnd.free(2)}, r"expected \(1,\)"),
         ({"on": np.ones((1, 2), bool)}, "on has shape"),
+        ({"ramp_free": np.ones(3, bool)}, "ramp_free has shape"),
     ],
 )
 def test_bad_inputs_are_named(change, words):

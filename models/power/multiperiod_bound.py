@@ -2,9 +2,9 @@
 
 The multi-period dispatch over all intervals of an episode, given what really happened (load,
 availability, outages, commitment). It is no harder than any simulated episode with these data: no
-reserve, any storage end, starts that reach any output at once, free storage cycling, shedding of
-any bus. As a copper plate it bounds episodes with and without a network; with limits it holds only
-where these limits held throughout.
+reserve, any storage end at what it is worth, starts that reach any output at once, free storage
+cycling, shedding of any bus. As a copper plate it bounds episodes with and without a network; with
+limits it holds only where these limits held throughout.
 
 The value reported is not the solver's word but a dual point's: by weak duality any row prices give
 a lower bound once every column takes the end of its range that is cheapest at them.
@@ -55,7 +55,8 @@ def lower_bound(
 
     Args:
         grid: checked.
-        trajectory: what happened, T intervals; its ``reserve`` and ``end`` are not used.
+        trajectory: what happened, T intervals; its ``reserve`` is not used, any storage end is
+            allowed where it states none.
         state: at the start.
         step: interval in s.
         prices: of the scenario.
@@ -79,7 +80,9 @@ def lower_bound(
         method=method,
         relaxed=True,
     )
-    end = StorageEnd.free(len(grid.storages.name))
+    end = trajectory.end
+    if end is None:
+        end = StorageEnd.free(len(grid.storages.name))
     given = replace(trajectory, load=load, reserve=None, end=end)
     solution = problem.solve(state, given)
     shift = solution.objective - problem.program_value * problem.layout.hours

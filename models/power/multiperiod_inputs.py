@@ -101,6 +101,7 @@ class DispatchInputs:
         on: ``[H, U]`` whether a unit is on (pays what it costs at no output); where its upper limit
             is above 0 by default.
         end: the storages' end; at least the measured energy by default.
+        ramp_free: ``[H]`` steps from the interval before that no ramp limits; none by default.
     """
 
     load: Doubles
@@ -110,6 +111,7 @@ class DispatchInputs:
     storage_power: Doubles | None = None
     on: Bools | None = None
     end: StorageEnd | None = None
+    ramp_free: Bools | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +127,7 @@ class DispatchData:
     storage_power: Doubles
     end: StorageEnd
     on: Bools
+    ramp_free: Bools
 
 
 def checked_inputs(
@@ -168,6 +171,9 @@ def checked_inputs(
     on = high > 0.0 if given.on is None else given.on
     if on.shape != high.shape:
         raise ValueError(f"on has shape {on.shape}, expected {high.shape}")
+    free = np.zeros(horizon, dtype=np.bool_) if given.ramp_free is None else given.ramp_free
+    if free.shape != (horizon,):
+        raise ValueError(f"ramp_free has shape {free.shape}, expected {(horizon,)}")
     limit = given.storage_power
     if limit is None:
         limit = np.broadcast_to(grid.storages.power, (horizon, storages))
@@ -182,6 +188,7 @@ def checked_inputs(
         reserve=_array("reserve", reserve, (horizon,)),
         storage_power=limit,
         on=on,
+        ramp_free=free,
         end=_reachable(grid, soc, limit, step, end),
     )
 
@@ -218,14 +225,16 @@ def ramp_windows(
     """Smallest and largest change of output against the interval before, MW ``[H, U]`` each.
 
     ``limit`` ``[U]`` is what a unit ramps in an interval. The window is widened by as much as the
-    box itself moves against it: a stop or a derating goes down at once, a start goes up to the
-    minimum at once, and from any output inside one box the next can be reached, so that ramps never
-    make a program infeasible. ``starts_free`` opens it upwards at a start (for lower bounds).
+    box itself moves against it: a stop or a derating goes down at once, a start comes in at the
+    minimum and ramps from there, and from any output inside one box the next can be reached, so
+    that ramps never make a program infeasible. ``starts_free`` opens it upwards at a start (for
+    lower bounds).
     """
     before_low = np.concatenate([data.power[None], data.low[:-1]])
     before_high = np.concatenate([data.power[None], data.high[:-1]])
     down = np.minimum(-limit, data.high - before_high)
     up = np.maximum(limit, data.low - before_low)
-    if starts_free:
-        up = np.where((data.high > 0.0) & (before_high <= 0.0), np.inf, up)
-    return down, up
+    first = np.inf if starts_free else data.low + limit
+    up = np.where((data.high > 0.0) & (before_high <= 0.0), first, up)
+    free = data.ramp_free[:, None]
+    return np.where(free, -np.inf, down), np.where(free, np.inf, up)

@@ -147,15 +147,18 @@ def _ramps(model: Any, grid: Grid, data: DispatchData, step: float) -> None:
 
     def ramp(m: Any, t: int, u: int) -> Any:
         limit = float(grid.units.ramp[u]) * step / 60.0
-        if not np.isfinite(limit):
+        if not np.isfinite(limit) or data.ramp_free[t]:
             return pyo.Constraint.Skip
         before = float(data.power[u]) if t == 0 else m.power[t - 1, u]
         low, high = (
             (float(data.power[u]),) * 2 if t == 0 else (data.low[t - 1, u], data.high[t - 1, u])
         )
-        # A box that moves further than the ramp takes the unit with it.
+        # A box that moves further than the ramp takes the unit with it; a start comes in at its
+        # minimum and ramps from there.
         down = min(-limit, float(data.high[t, u] - high))
         up = max(limit, float(data.low[t, u] - low))
+        if high <= 0.0 < data.high[t, u]:
+            up = limit + float(data.low[t, u])
         return (down, m.power[t, u] - before, up)
 
     model.ramp = pyo.Constraint(times, units, rule=ramp)
