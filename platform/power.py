@@ -47,6 +47,7 @@ def power() -> Domain:
         shown=("cost_usd", "shed_mwh", "overload_mwh"),
         cost="normal intervals",
         live=_live,
+        outage=1.05,
     )
 
 

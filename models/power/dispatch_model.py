@@ -1,11 +1,16 @@
 """The reference of a dispatch interval: a DC-OPF inside the box of every agent.
 
-``proximal``: distance to the optimal dispatch that stays near the present one (a small quadratic
-term makes it unique and continuous in the demand). ``marginal``: own marginal cost less the LMP at
-the own bus, the gradient of the Lagrangian at the reference's prices. Both are sums of one term an
-agent, so that no agent's guidance depends on another's action (arXiv 2602.20078).
+Three ways of guiding towards it, each a sum of one term an agent, so that no agent's guidance
+depends on another's action (arXiv 2602.20078):
 
-The reference sees what the agents' dispatch centre sees: forecasts, not what will come.
+``augmented``: own cost less what the own bus's LMP pays, plus a quadratic pull to the reference
+output (the augmented Lagrangian at the reference). The linear part says what an hour at the wrong
+end of the box costs; where it says nothing, because the unit sets the price, the pull decides. It
+is stronger at congested buses, where the right output has to be met and not only approached.
+``marginal``: the linear part alone. ``proximal``: the distance to the reference alone.
+
+A small proximal term makes the reference unique and continuous in the demand. It sees what the
+agents' dispatch centre sees: forecasts, not what will come.
 """
 
 from __future__ import annotations
@@ -18,7 +23,7 @@ from ...simulators.interface import Doubles, Observation
 from ...simulators.power.costs import CostTable
 from ...simulators.power.exogenous import Outlook, Packing
 from ...simulators.power.lodf import Topology
-from ...simulators.power.network import Network
+from ...simulators.power.network import Network, Susceptance
 from ...simulators.power.scenario import PowerScenario
 from ...simulators.power.system import System
 from ..interface import Reference, SetPointInfluence
@@ -27,10 +32,17 @@ from .costs import Proximal
 from .dcopf import DcOpf, Dispatch, Interval, SlackPrices
 from .guidance import BoxFit, proximal_weight
 
-REFERENCES = ("proximal", "marginal")
+REFERENCES = ("augmented", "proximal", "marginal")
 
 NEAR = 2.0
 """$/MWh at which a unit resists a move by its whole capacity, in the proximal term."""
+
+
+PULL = 20.0
+"""$/MWh at which the augmented form pulls a unit that is a whole capacity off."""
+
+CONGESTED = 5.0
+"""Added to that, per $/MWh by which a unit's LMP differs from the price without congestion."""
 
 
 class DispatchModel:
@@ -55,7 +67,7 @@ class DispatchModel:
         self.grid = agent_units(system.grid, fleet)
         self._layout = system.layout
         self._limited = system.network is not None
-        convention = "x" if system.network is None else system.network.convention
+        convention: Susceptance = "x" if system.network is None else system.network.convention
         self._network = Network(self.grid, convention=convention) if self._limited else None
         self._topology = None if self._network is None else Topology(self._network)
         self._rate = self.grid.branches.rate * scenario.limit_scale
@@ -110,11 +122,11 @@ class DispatchModel:
         if self._asked is not None and np.array_equal(self._asked[0], exogenous):
             return self._asked[1]
         found = self.dispatch(self.packing.unpack(exogenous))
-        proximal = self.mode == "proximal"
+        prices = found.lmp[self._solver.network.grid.units.bus]
         reference = Reference(
             x_ref=found.power,
-            weight=self._weight if proximal else np.zeros_like(self._weight),
-            prices=found.lmp[self._solver.network.grid.units.bus],
+            weight=self._weight_at(prices),
+            prices=prices,
             objective=found.objective,
             lower_bound=found.objective,
             status=found.status,
@@ -127,6 +139,7 @@ class DispatchModel:
         origin = observation.state[:, None].copy()
         gain = np.ones_like(origin)[:, :, None]
         if self.mode == "proximal":
+            # Distance only; the other two add what the set-point costs and earns.
             return SetPointInfluence(index=self._agents, gain=gain, origin=origin)
         price = self.reference(observation.exogenous).prices
         slope, curvature = self._fit(
@@ -143,10 +156,20 @@ class DispatchModel:
             curvature=curvature[:, None],
         )
 
+    def _weight_at(self, prices: Doubles) -> Doubles:
+        """Curvature ``[A]`` of the pull, $/h per MW^2."""
+        if self.mode == "proximal":
+            return self._weight
+        if self.mode == "marginal":
+            return np.zeros_like(self._weight)
+        apart = np.abs(prices - np.median(prices))
+        return (PULL + CONGESTED * apart) / self._capacity
+
     def _make_solver(self, scenario: PowerScenario) -> DcOpf:
         network = self._network
         if network is None:
             network = Network(one_bus(self.grid), convention="x")
         near = Proximal(NEAR * float(np.median(self._capacity)))
-        slack = SlackPrices(scenario.prices.shed, scenario.prices.surplus)
+        prices = scenario.prices
+        slack = SlackPrices(prices.shed, prices.surplus, overload=prices.overload)
         return DcOpf(network, slack=slack, proximal=near)
