@@ -69,7 +69,8 @@ class Foresight:
     def __init__(
         self, scenario: PowerScenario, system: System, *, method: Method = "simplex"
     ) -> None:
-        self._scenario, self._system, self._method = scenario, system, method
+        self._scenario, self._system = scenario, system
+        self._method: Method = method
         # Frequency inside the intervals changes nothing that is recorded here.
         quiet = scenario.model_copy(update={"regulation": Regulation()})
         self._simulator = PowerSimulator(quiet, system)
