@@ -31,9 +31,9 @@ def played(choose=at_random, *, seed=0, **values):
 
 SCENARIOS = {
     "generated": (GeneratedScenario, ()),
-    "rts-gmlc": (RtsScenario, ("rts_gmlc", "source", "gen.csv")),
-    "activsg2000": (ActivsgScenario, ("activsg", "case_ACTIVSg2000.m")),
-    "california": (CaliforniaScenario, ("pglib_uc", "ca_2014-09-01_reserves_3.json")),
+    "rts-gmlc": (RtsScenario, ("rts_gmlc", "source")),
+    "activsg2000": (ActivsgScenario, ("activsg", "case_ACTIVSg2000.m.gz")),
+    "california": (CaliforniaScenario, ("pglib_uc",)),
 }
 
 
@@ -216,5 +216,5 @@ def test_network_projection_lowers_overloads():
     _, plain = played(lambda s: column(s, "merit"), **congested)
     _, relieved = played(lambda s: column(s, "merit"), projection="network", **congested)
     assert plain.metrics["overload_mwh"] > 1.0
-    assert relieved.metrics["overload_mwh"] < 0.5 * plain.metrics["overload_mwh"]
+    assert relieved.metrics["overload_mwh"] < 0.6 * plain.metrics["overload_mwh"]
     assert relieved.metrics["balance_residual_mw"] <= 1e-6

@@ -13,8 +13,11 @@ import numpy as np
 
 from ..interface import Doubles
 
-MOST = 1e4
-"""Largest multiplier of a branch; reached only where its limit cannot be met."""
+GIVE = 1e-3
+"""MW by which a row gives way per unit of its multiplier (which moves everybody through its box).
+
+It keeps parallel branches apart and the multipliers finite where limits cannot all be met.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,13 +83,14 @@ def relieve(
     sensitivity: Doubles,
     excess: Doubles,
     *,
-    rounds: int = 30,
+    rounds: int = 40,
 ) -> Doubles:
     """Nearest set-points with the same sum that take ``excess`` off the given flows.
 
     Solves ``min sum (p - u)^2 / w`` with ``sum p = sum u``, ``sensitivity (p - u) <= -excess`` and
-    the box, by Newton steps on the multipliers of balance and rows. Where the rows cannot all be
-    met, it goes as far as the multipliers' limit lets it; the balance always holds.
+    the box, by Newton steps on the multipliers of balance and rows. Rows give way a little
+    (:data:`GIVE`). Where they cannot all be met, their violations are traded against each other,
+    and it goes as far as the steps converge; the balance always holds.
 
     Args:
         wanted: ``[A]`` balanced set-points inside their box.
@@ -95,24 +99,32 @@ def relieve(
         participation: ``[A]`` w, as in :func:`balance`.
         sensitivity: ``[M, A]`` MW of flow (in the direction of the overload) per MW of a unit.
         excess: ``[M]`` MW above the limit; rows with a negative excess must not be exceeded.
-        rounds: most Newton steps.
+        rounds: most Newton steps at each of six stiffnesses.
     """
     dual = _Dual(wanted, low, high, participation, sensitivity, excess)
     multiplier = np.zeros(dual.rows.shape[0])
     found = dual.at(multiplier)
-    for _ in range(rounds):
-        if dual.settled(multiplier, found.residual):
+    best = found.power
+    # From soft rows to stiff ones: the first are easy, and each leads near the next.
+    for give in GIVE * 10.0 ** np.arange(5, -1, -1):
+        dual.soften(float(give))
+        found = dual.at(multiplier)
+        for _ in range(rounds):
+            if dual.settled(multiplier, found.residual):
+                break
+            better = dual.ascend(multiplier, found)
+            if better is None:
+                break
+            multiplier, found = better
+        if not dual.settled(multiplier, found.residual):
             break
-        better = dual.ascend(multiplier, found)
-        if better is None:
-            break
-        multiplier, found = better
-    return balance(found.power, low, high, participation, float(wanted.sum())).power
+        best = found.power
+    return balance(best, low, high, participation, float(wanted.sum())).power
 
 
 @dataclass(frozen=True, slots=True)
 class _Found:
-    """Set-points at multipliers, before they meet their limits too; violations; dual value."""
+    """Set-points at multipliers, also before they meet limits; the dual's slope and value."""
 
     power: Doubles
     raw: Doubles
@@ -124,7 +136,7 @@ class _Dual:
     """The dual of :func:`relieve`, climbed by projected Newton steps with a backtracking search.
 
     (D. P. Bertsekas, Projected Newton methods, SIAM J. Control 20(2), 1982.) Its first row is the
-    balance, whose multiplier is free; the others lie in ``0 .. MOST``.
+    balance, whose multiplier is free; the others are not negative.
     """
 
     def __init__(
@@ -139,21 +151,25 @@ class _Dual:
         self._wanted, self._low, self._high, self._weight = wanted, low, high, participation
         self.rows = np.vstack([np.ones_like(wanted), sensitivity])
         self._aim = np.concatenate([[0.0], excess])
+        self._give = np.zeros(self._aim.size)
+
+    def soften(self, give: float) -> None:
+        """Let rows give way by ``give`` MW per unit of their multipliers."""
+        self._give[1:] = give
 
     def at(self, multiplier: Doubles) -> _Found:
         raw = self._wanted - self._weight * (multiplier @ self.rows)
         power = np.clip(raw, self._low, self._high)
         move = power - self._wanted
-        residual = self.rows @ move + self._aim
-        value = 0.5 * float((move * move / self._weight).sum()) + float(multiplier @ residual)
-        return _Found(power, raw, residual, value)
+        violated = self.rows @ move + self._aim
+        value = 0.5 * float((move * move / self._weight).sum()) + float(multiplier @ violated)
+        given = self._give * multiplier
+        return _Found(power, raw, violated - given, value - 0.5 * float(given @ multiplier))
 
     def settled(self, multiplier: Doubles, residual: Doubles) -> bool:
         """Whether balance, rows and complementarity hold."""
-        open_end = multiplier[1:] < MOST
-        met = (residual[1:] < 1e-7) | ~open_end
-        slack = (multiplier[1:] * np.minimum(residual[1:], 0.0)) > -1e-6
-        return bool(abs(residual[0]) < 1e-9 and met.all() and slack.all())
+        active = np.where(multiplier[1:] > 0.0, np.abs(residual[1:]), residual[1:])
+        return bool(abs(residual[0]) < 1e-6 and (active < 1e-6).all())
 
     def ascend(self, multiplier: Doubles, found: _Found) -> tuple[Doubles, _Found] | None:
         """Multipliers with a higher dual value, or ``None`` where none is found."""
@@ -164,12 +180,12 @@ class _Dual:
         # A little of everybody's weight where hardly anybody moves; all of it never overshoots.
         for rest in (1e-9, 1e-3, 1.0):
             curvature = (some * (self._weight * np.maximum(inside, rest))) @ some.T
-            curvature[np.diag_indices_from(curvature)] += 1e-9 + 1e-9 * np.trace(curvature)
+            curvature[np.diag_indices_from(curvature)] += 1e-9 + self._give[free]
             step = np.linalg.solve(curvature, slope)
-            for halving in range(6):
+            for halving in range(8):
                 moved = multiplier.copy()
                 moved[free] += step * 0.5**halving
-                moved[1:] = np.clip(moved[1:], 0.0, MOST)
+                moved[1:] = np.maximum(moved[1:], 0.0)
                 after = self.at(moved)
                 gain = 1e-4 * float(found.residual @ (moved - multiplier))
                 if after.value >= found.value + gain > found.value:
