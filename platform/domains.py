@@ -42,6 +42,8 @@ class Domain:
         units: unit of an episode's figure by the first word of its name; pure numbers are left out.
         shown: figures with a column of their own in tables on screen, where there is room.
         cost: unit of minus the reward.
+        outage: cost while faults are injected that a drive accepts, as a multiple of the fallback
+            rule's.
     """
 
     name: str
@@ -56,3 +58,4 @@ class Domain:
     units: Mapping[str, str] = field(default_factory=dict[str, str])
     shown: tuple[str, ...] = ()
     cost: str = "1"
+    outage: float = 1.1
