@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import minimize
 
-from fairlead.simulators.power.balance import balance, relieve
+from fairlead.simulators.power.balance import balance, relieve, within_limits
 
 
 def draw(seed, size=12):
@@ -136,3 +136,14 @@ def test_relief_that_is_impossible_still_balances_and_goes_as_far_as_it_can():
     found = relieve(wanted, low, high, np.ones(2), rows, np.array([20.0]))
     assert found.sum() == pytest.approx(50.0)
     assert found[0] == pytest.approx(25.0, abs=1e-3)
+
+
+def test_a_branch_that_relief_overloads_joins_it():
+    # 10 MW must leave the first unit; the nearest way loads the second branch beyond its limit.
+    wanted, low, high = np.array([60.0, 20.0, 20.0]), np.zeros(3), np.full(3, 100.0)
+    effect, limit = np.array([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]]), np.array([50.0, 22.0])
+    none = np.zeros(2)
+    found = within_limits(wanted, low, high, np.ones(3), (none, effect, limit))
+    assert np.allclose(found, [50.0, 22.0, 28.0], atol=0.05)
+    loose = (none, effect, np.array([60.0, 22.0]))
+    assert within_limits(wanted, low, high, np.ones(3), loose) is wanted

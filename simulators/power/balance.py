@@ -20,6 +20,13 @@ It keeps parallel branches apart and the multipliers finite where limits cannot 
 """
 
 
+LOADED = 0.95
+"""Share of its limit from which a branch is watched when others are relieved."""
+
+JOIN = 4
+"""How often overloads that a relief has caused may join it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Balanced:
     """Set-points that meet a demand.
@@ -120,6 +127,44 @@ def relieve(
             break
         best = found.power
     return balance(best, low, high, participation, float(wanted.sum())).power
+
+
+def within_limits(
+    wanted: Doubles,
+    low: Doubles,
+    high: Doubles,
+    participation: Doubles,
+    lines: tuple[Doubles, Doubles, Doubles],
+) -> Doubles:
+    """Set-points with the same sum that keep flows within limits, as far as that is possible.
+
+    Branches join :func:`relieve` when they are loaded, or when relieving others has overloaded
+    them.
+
+    Args:
+        wanted: ``[A]`` balanced set-points inside their box.
+        low: ``[A]`` lower ends of the box, MW.
+        high: ``[A]`` upper ends.
+        participation: ``[A]`` w, as in :func:`balance`.
+        lines: flows ``[L]`` that agents do not make, effect of the agents ``[L, A]``, limits
+            ``[L]``.
+    """
+    base, effect, limit = lines
+    flow = base + effect @ wanted
+    if not (np.abs(flow) > limit).any():
+        return wanted
+    watched, sign = np.abs(flow) > LOADED * limit, np.sign(flow)
+    for _ in range(JOIN):
+        rows = sign[watched, None] * effect[watched]
+        excess = (sign * flow - limit)[watched]
+        found = relieve(wanted, low, high, participation, rows, excess)
+        after = base + effect @ found
+        joins = (np.abs(after) > limit) & ~watched
+        if not joins.any():
+            return found
+        sign[joins] = np.sign(after[joins])
+        watched |= joins
+    return found
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,7 @@ from ..calendar import Calendar
 from ..interface import Bools, Box, Doubles, Ints, Observation, Spec, Step
 from ..streams import Streams
 from .accounts import PARTS, Interval, Ledger, storage_change
-from .balance import balance, relieve
+from .balance import balance, within_limits
 from .commitment import needed, priority_list
 from .costs import CostTable
 from .day import Day
@@ -250,10 +250,8 @@ class PowerSimulator:
         return self._table.cost(power, power > 0.0) * ~self._fleet.store
 
     def _relieved(self, point: Doubles, low: Doubles, high: Doubles, part: Doubles) -> Doubles:
-        rows, excess = self._flows.expected_overload(self._now.epoch, point)
-        if not (excess > 0.0).any():
-            return point
-        return relieve(point, low, high, part, rows, excess)
+        lines = self._flows.expected(self._now.epoch)
+        return point if lines is None else within_limits(point, low, high, part, lines)
 
     def _reserve(self, power: Doubles, required: float) -> tuple[float, float]:
         """Spinning reserve above the requirement as a share of it, and MW that are missing."""

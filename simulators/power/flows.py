@@ -101,17 +101,6 @@ class Flows:
         top = top[np.argsort(-self._loading[top])]
         return self._loading[top], np.sign(self._flow[top])[:, None] * self._factor[top]
 
-    def expected_overload(self, epoch: int, point: Doubles) -> tuple[Doubles, Doubles]:
-        """Sensitivities ``[M, A]`` and excess ``[M]`` MW of branches near or above their limit."""
-        lines = self.expected(epoch)
-        if lines is None:
-            return np.zeros((0, point.size)), self._none
-        base, factor, limit = lines
-        flow = base + factor @ point
-        excess = np.abs(flow) - limit
-        near = np.flatnonzero(excess > -0.05 * limit)
-        return np.sign(flow[near])[:, None] * factor[near], excess[near]
-
     def _follow(self, topology: Topology) -> None:
         """Take over a changed topology."""
         if self._version != topology.version:
