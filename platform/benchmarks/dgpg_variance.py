@@ -19,7 +19,7 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from ...policies.gradient_noise import GradientNoise, gradient_noise
+from ...policies.gradient_noise import GradientNoise, Noise, gradient_noise
 from ...policies.learners import make_learner
 from ...simulators.interface import Doubles
 from ...simulators.settings import Settings, knob
@@ -32,7 +32,7 @@ from ..rollouts import collect, training_tasks
 from ..rows import Row
 from ..tasks import Guidance
 from ..training import usable_cores
-from .subjects import SUBJECTS, Name, Noise, Subject, noise_of
+from .subjects import SUBJECTS, Name, Setting, Subject, noise_of
 
 SLOPE = 0.15
 """How far a slope may lie from 1 (return) or 0 (guidance)."""
@@ -58,6 +58,9 @@ class Options(Settings):
     )
     updates: int = knob(2, "guided updates before measuring (0 = the uniform policy)", ge=0)
     estimator: Literal["expected", "sampled"] = knob("expected", "form of the guidance estimate")
+    systems: int | None = knob(
+        None, "systems over which noise is averaged (none: 1 cloud, 3 power)", ge=1
+    )
     gamma: float = knob(0.95, "discount of the returns to go", gt=0, le=1)
     workers: int = knob(0, "roll-out processes (0: one per usable core)", ge=0)
     seeds: int = knob(1, "seed of policy and episodes", ge=0)
@@ -72,7 +75,7 @@ class Options(Settings):
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """What was measured at one number of agents.
+    """What was measured at one number of agents, ``systems`` times.
 
     ``scale`` times the reward is in the guidance's unit, for the whole system: in the cloud the
     reward is a mean over the expected arrivals of an episode and the guidance seconds of one job,
@@ -80,15 +83,32 @@ class Point:
     """
 
     agents: int
-    scale: float
+    scale: tuple[float, ...]
     unit: str
-    noise: GradientNoise
+    noise: tuple[GradientNoise, ...]
+
+    @property
+    def parts(self) -> tuple[list[Noise], list[Noise]]:
+        """Of the return and of the guidance, a system each."""
+        return [one.of_return for one in self.noise], [one.of_guidance for one in self.noise]
 
     @property
     def variances(self) -> tuple[float, float]:
-        """Per agent, of the return and of the guidance, in the same unit."""
-        of_return, of_guidance = self.noise.of_return, self.noise.of_guidance
-        return of_return.variance * self.scale**2, of_guidance.variance
+        """Per agent, of the return and of the guidance, in the same unit; geometric means."""
+        scaled = [
+            (one.of_return.variance * scale**2, one.of_guidance.variance)
+            for one, scale in zip(self.noise, self.scale, strict=True)
+        ]
+        of_return, of_guidance = np.exp(np.log(scaled).mean(axis=0)).tolist()
+        return of_return, of_guidance
+
+    @property
+    def cosines(self) -> tuple[float, float]:
+        """Of one episode's estimate to the mean of the others, return and guidance."""
+        of_return, of_guidance = (
+            float(np.mean([noise.cosine for noise in part])) for part in self.parts
+        )
+        return of_return, of_guidance
 
 
 def run(options: Options, progress: Report) -> list[Row]:
@@ -102,8 +122,13 @@ def run(options: Options, progress: Report) -> list[Row]:
     for done, agents in enumerate(sizes):
         progress(done, len(sizes), f"{agents} agents")
         horizon = options.horizon or HORIZON[options.domain]
-        given = noise_of(subject, agents, horizon, _load(options))
-        points.append(Point(agents, given.scale, given.unit, _measure(options, given)))
+        settings = [
+            noise_of(subject, agents, horizon, _load(options), system)
+            for system in range(options.systems or subject.systems)
+        ]
+        noise = tuple(_measure(options, given) for given in settings)
+        scale = tuple(given.scale for given in settings)
+        points.append(Point(agents, scale, settings[0].unit, noise))
     progress(len(sizes), len(sizes), "done")
     rows = [row for point in points for row in _rows(point)]
     if len(points) > 1:
@@ -119,7 +144,7 @@ def _load(options: Options) -> float:
     return 0.5 if options.load is None else options.load
 
 
-def _measure(options: Options, given: Noise) -> GradientNoise:
+def _measure(options: Options, given: Setting) -> GradientNoise:
     torch.set_num_threads(1)
     training = options.subject.config()
     config, guidance = training.learner, training.guidance()
@@ -153,15 +178,16 @@ def _measure(options: Options, given: Noise) -> GradientNoise:
 
 def _rows(point: Point) -> list[Row]:
     rows: list[Row] = []
-    parts = (point.noise.of_return, point.noise.of_guidance)
-    for what, part, variance in zip(("return", "guidance"), parts, point.variances, strict=True):
+    for what, part, variance, cosine in zip(
+        ("return", "guidance"), point.parts, point.variances, point.cosines, strict=True
+    ):
         name = f"N={point.agents}: {what}"
         rows += [
             Row.info(f"{name}, variance per agent", variance, point.unit),
-            Row.info(f"{name}, signal to noise", part.snr, "1"),
-            Row.info(f"{name}, cosine to the mean gradient", part.cosine, "1"),
+            Row.info(f"{name}, signal to noise", float(np.mean([one.snr for one in part])), "1"),
+            Row.info(f"{name}, cosine to the mean gradient", cosine, "1"),
         ]
-    alignment = point.noise.alignment
+    alignment = float(np.mean([one.alignment for one in point.noise]))
     return [*rows, Row.info(f"N={point.agents}: cosine of the two mean gradients", alignment, "1")]
 
 
@@ -180,7 +206,7 @@ def _chart(points: Sequence[Point]) -> Draw:
         left, right = figure.subplots(1, 2)
         numbers = [point.agents for point in points]
         variances = np.array([point.variances for point in points])
-        cosines = np.array([[p.noise.of_return.cosine, p.noise.of_guidance.cosine] for p in points])
+        cosines = np.array([point.cosines for point in points])
         for axes, values, title in (
             (left, variances, f"Variance per agent, {points[0].unit}"),
             (right, cosines, "Cosine of one episode to the mean gradient"),

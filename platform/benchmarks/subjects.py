@@ -19,6 +19,8 @@ ARRIVALS = 0.7
 """Arrivals per dispatcher and epoch, as in the cloud scenario's default."""
 PER_HOUR = 12
 """Intervals of an hour of power dispatch."""
+WIDE = 100.0
+"""Multiple of every line's limit where noise is measured."""
 PLAIN = {"guidance": {"alpha": {"schedule": "fixed", "start": 0.0}}}
 """MAPPO and IPPO: the same networks without guidance."""
 
@@ -35,6 +37,7 @@ class Subject:
         bounds: rules with more information than a policy to show; bound: what that is, in words.
         rivals: rules that a guided learner should be ahead of, beside the best with its own
             information; led: whether that is promised (marked) here.
+        systems: systems over which noise is averaged, since each is another one.
         timed: number of agents at which the training time is promised.
         returns: what a return is; figure, unit: of the episode's cost, where it is shown too.
     """
@@ -51,6 +54,7 @@ class Subject:
     rivals: tuple[str, ...]
     led: bool
     timed: int | None
+    systems: int
     returns: str
     figure: str | None = None
     unit: str = "1"
@@ -107,6 +111,7 @@ SUBJECTS: Mapping[Name, Subject] = {
         rivals=("greedy-reference",),
         led=True,
         timed=200,
+        systems=1,
         returns="return (minus mean response, s)",
     ),
     "power": Subject(
@@ -122,6 +127,7 @@ SUBJECTS: Mapping[Name, Subject] = {
         rivals=("dc-opf", "greedy-reference"),
         led=False,
         timed=None,
+        systems=3,
         returns="return (minus cost, normal intervals)",
         figure="cost_usd",
         unit="$",
@@ -130,8 +136,8 @@ SUBJECTS: Mapping[Name, Subject] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Noise:
-    """How the noise of one domain's learning signals is measured.
+class Setting:
+    """Where the noise of one domain's learning signals is measured.
 
     ``scale`` times a reward has the unit of the guidance, whose square is ``unit``.
     """
@@ -141,22 +147,27 @@ class Noise:
     unit: str
 
 
-def noise_of(subject: Subject, agents: int, horizon: int, load: float) -> Noise:
+def noise_of(subject: Subject, agents: int, horizon: int, load: float, system: int) -> Setting:
     """A scenario whose agents share no noise but what they do to each other.
 
     What all agents share (a common arrival rate; the day's demand and weather) would correlate
     their noise, and that is not what more agents add. Heavy tails are left out too: cloud load is
-    moderate, and no unit or line fails.
+    moderate, no unit or line fails, and no line binds (which of them do is a matter of each
+    generated network, not of N). ``system`` is the seed of a generated power system.
     """
     if subject.domain == "cloud":
         pattern = {"amplitude": 0.0, "burst_share": 0.0}
         extra = {"arrivals_per_epoch": ARRIVALS, "pattern": pattern}
         settings = {**subject.settings(agents, horizon, load), **extra}
         factory = DomainFactory("cloud", subject.scenario, settings)
-        return Noise(factory, agents * horizon * ARRIVALS, "s^2")
-    still = {"outages": {"units": False, "branches": False}}
+        return Setting(factory, agents * horizon * ARRIVALS, "s^2")
+    still = {
+        "outages": {"units": False, "branches": False},
+        "limit_scale": WIDE,
+        "system": system,
+    }
     day = OneDay("power", subject.scenario, {**subject.settings(agents, horizon, load), **still})
-    return Noise(day, day.normal(), "($/h)^2")
+    return Setting(day, day.normal(), "($/h)^2")
 
 
 @dataclass(frozen=True, slots=True)

@@ -67,6 +67,18 @@ BENCHES: Mapping[str, Bench] = {
         "fairlead.platform.benchmarks.serve",
         "latency and throughput of live decisions, beside a bare policy and a bare ASGI echo",
     ),
+    "power-model": Bench(
+        "fairlead.platform.benchmarks.power_model",
+        "hot re-solve times of dispatch and DC-OPF, beside Pyomo's persistent form",
+    ),
+    "power-simulator": Bench(
+        "fairlead.platform.benchmarks.power_simulator",
+        "simulated days per second of the power simulator, with and without regulation",
+    ),
+    "dispatch-regret": Bench(
+        "fairlead.platform.benchmarks.dispatch_regret",
+        "what controllers cost above perfect foresight and look-ahead dispatch, and how fast",
+    ),
     "ablation": Bench(
         "fairlead.platform.benchmarks.ablation",
         "what guidance, trust region, budgets, clipping and projection each buy and cost",
@@ -97,6 +109,13 @@ def bench(
         str | None, typer.Option(help="Numbers of agents, for example 5,10,20.")
     ] = None,
     seeds: Annotated[int | None, typer.Option(min=1, help="Seeds per configuration.")] = None,
+    domain: Annotated[
+        str | None, typer.Option(help="Domain, where a bench knows several: cloud, power.")
+    ] = None,
+    data: Annotated[
+        Path | None, typer.Option(help="Folder with data files (default: FAIRLEAD_DATA).")
+    ] = None,
+    bundle: Annotated[Path | None, typer.Option(help="A trained policy to take part.")] = None,
     quick: Annotated[bool, typer.Option("--quick", help="Smallest useful run.")] = False,
     config: Annotated[
         Path | None, typer.Option(help="TOML file with options of the bench.")
@@ -128,7 +147,15 @@ def bench(
         module.Options,
         file=config,
         overrides=overrides or [],
-        flags={"agents": agents, "seeds": seeds, "quick": quick or None, "plot": plot},
+        flags={
+            "agents": agents,
+            "seeds": seeds,
+            "domain": domain,
+            "data": data,
+            "bundle": bundle,
+            "quick": quick or None,
+            "plot": plot,
+        },
     )
     if out is not None and not out.parent.is_dir():
         raise UserError(f"--out {out}: its folder does not exist; create it first")
