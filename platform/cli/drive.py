@@ -62,8 +62,9 @@ def drive(
     Starts its own daemon from BUNDLE, kills it and starts it again where the faults say so. Every
     executed action is checked against the simulator's own mask. The same episodes are played in
     process by the policy and by the daemon's fallback rule. Exit status 1: an infeasible action
-    was executed, the outage cost more than 1.1 times the fallback rule, or the end is not back at
-    the policy's own cost within noise.
+    was executed (set-points: one that violates box, ramp or balance), the outage cost more than the
+    domain accepts (cloud 1.1, power 1.05 times the fallback rule), or the end is not back at the
+    policy's own cost within noise.
     """
     import logging
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from ...policies.interface import Controller
+from ..decision.types import Live
 from ..files import UserError
 
 
@@ -18,6 +19,11 @@ def baseline(bundle: Path | str, rule: str = "") -> Controller:
     Raises:
         UserError: damaged bundle, a domain that cannot be served, or no such rule.
     """
+    return domain_part(bundle, rule).baseline
+
+
+def domain_part(bundle: Path | str, rule: str = "") -> Live:
+    """All that the daemon knows of a bundle's domain; arguments and errors as above."""
     from ..bundle import load_bundle
     from ..decision.settings import SlotSettings
     from ..registry import find_domain
@@ -27,4 +33,4 @@ def baseline(bundle: Path | str, rule: str = "") -> Controller:
     if build is None:
         raise UserError(f"domain {loaded.spec.domain!r} has no live part: it cannot be served yet")
     settings = loaded.manifest["scenario"]["settings"]
-    return build(loaded.spec, settings, SlotSettings(baseline=rule)).baseline
+    return build(loaded.spec, settings, SlotSettings(baseline=rule))

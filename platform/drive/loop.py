@@ -15,7 +15,7 @@ from ...policies.interface import Controller
 from ...simulators.interface import HOLD, Observation, Simulator
 from ..client.asking import Answer, Client, Unavailable, infeasible
 from ..decision.seeds import generator
-from ..decision.types import Actions, Source
+from ..decision.types import CONSTRAINTS, Actions, Cause, Live, Source
 from .faults import Fault, Plan, Shot, disturb
 from .spawn import OwnDaemon
 
@@ -38,6 +38,8 @@ class Run:
             process, on the true observation, with the same generator.
         late: epochs that began after their time.
         infeasible: executed actions that the simulator would have refused, in words.
+        violations: set-points in all that the domain's projection would still have moved, on the
+            true observation, by constraint; empty for choices.
         recovery: seconds from the daemon's restart to its next answer; NaN without one.
         back: epoch of that answer, ``T`` if it never came; 0 if the daemon was not restarted.
         memory: of our own daemon at the end, MiB.
@@ -57,6 +59,7 @@ class Run:
     back: int
     memory: float
     problems: dict[str, int] = field(default_factory=dict[str, int])
+    violations: dict[str, int] = field(default_factory=dict[str, int])
 
 
 def seeds_of(seed: int, epochs: int, draw: int = 0) -> list[int]:
@@ -86,6 +89,7 @@ class Driver:
     Args:
         simulator: the system; it goes on whether or not the daemon answers.
         actor: the policy in process, to compare with.
+        live: the domain's part, whose projection tells what executed set-points violate.
         client: of the daemon.
         plan: faults by epoch.
         speed: simulated seconds per second; 0: as fast as answers come.
@@ -99,6 +103,7 @@ class Driver:
         *,
         simulator: Simulator,
         actor: Controller,
+        live: Live,
         client: Client,
         plan: Plan,
         speed: float,
@@ -106,7 +111,8 @@ class Driver:
         label: str,
         watch: Callable[[int], None],
     ) -> None:
-        self._simulator, self._actor, self._client = simulator, actor, client
+        self._simulator, self._actor, self._live = simulator, actor, live
+        self._client = client
         self._plan, self._daemon, self._label, self._watch = plan, daemon, label, watch
         self._tick = simulator.spec.dt / speed if speed > 0 else 0.0
         self._started = float("nan")
@@ -131,13 +137,13 @@ class Driver:
             wrong.extend(found)
             _note(run, epoch, true, answer)
             self._recovered(answer, epoch)
-            wanted = self._actor.act(true, generator(action_seed))
-            run.agreed[epoch] = _share(_same(actions, wanted), true)
+            run.agreed[epoch] = _share(_same(actions, self._wanted(true, action_seed)), true)
+            broken = self._broken(true, actions, found)
+            for constraint, count in broken.items():
+                run.violations[constraint] = run.violations.get(constraint, 0) + count
             step = self._simulator.step(actions)
             run.cost[epoch] = -step.reward
-            # A placement that a node refuses, as a stale snapshot must expect, breaks nothing.
-            broken = "box" if true.low.shape[1] else "legality"
-            self._report(run, answer, {broken: len(found)} if found else {})
+            self._report(run, answer, broken)
             self._watch(epoch)
             if step.terminated or step.truncated:
                 break
@@ -153,6 +159,25 @@ class Driver:
             back=back,
             memory=memory,
         )
+
+    def _wanted(self, true: Observation, seed: int) -> Actions:
+        """What the policy in process does; set-points as the domain projects them."""
+        wanted: Actions = self._actor.act(true, generator(seed))
+        if not true.low.shape[1]:
+            return wanted
+        return self._live.project(true, wanted, None, None).actions
+
+    def _broken(self, true: Observation, actions: Actions, found: list[str]) -> dict[str, int]:
+        """Hard constraints that the executed actions break, with how many actions."""
+        if not true.low.shape[1]:
+            # A placement that a node refuses, as a stale snapshot must expect, breaks nothing.
+            return {"legality": len(found)} if found else {}
+        moved = self._live.project(true, actions, None, None).cause
+        causes = np.bincount(moved, minlength=len(Cause))
+        broken = {name: int(causes[cause]) for cause, name in CONSTRAINTS.items() if causes[cause]}
+        if found:
+            broken["box"] = broken.get("box", 0) + len(found)
+        return broken
 
     def _end(self) -> int:
         """Where the episode ends, as far as is known by now."""

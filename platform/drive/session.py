@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Generator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
+from math import ceil
 from pathlib import Path
 from time import time_ns
 from types import FrameType
@@ -20,7 +21,7 @@ from ...simulators.interface import Simulator
 from ..bundle import Bundle
 from ..client.asking import Client
 from ..client.circuit import Circuit
-from ..client.fallback import baseline
+from ..client.fallback import domain_part
 from ..files import UserError
 from ..progress import Report
 from ..registry import find_domain, find_scenario
@@ -84,6 +85,11 @@ class Driven:
         return find_domain(self.order.bundle.spec.domain).cost
 
     @property
+    def accepted(self) -> float:
+        """Cost during the faults over the baseline's that the domain accepts."""
+        return find_domain(self.order.bundle.spec.domain).outage
+
+    @property
     def length(self) -> int:
         """Epochs that all driven episodes have."""
         return min(self.order.plan.end(run.back) for run in self.runs)
@@ -108,13 +114,15 @@ def run_drive(order: Order, progress: Report) -> Driven:
         )
     factory = order.bundle.factory()
     factory = _lengthened(factory, plan.room)
-    actor, rule = order.bundle.actor(), baseline(order.bundle.folder)
+    actor, live = order.bundle.actor(), domain_part(order.bundle.folder)
+    rule = live.baseline
     total = len(order.seeds) * plan.epochs
     runs: list[Run] = []
     with _daemon(order) as (daemon, url), _client(order, factory, url, rule) as client:
         driver = Driver(
             simulator=factory.simulator(),
             actor=actor,
+            live=live,
             client=client,
             plan=plan,
             speed=order.speed,
@@ -139,9 +147,13 @@ def _lengthened(factory: DomainFactory, room: int) -> DomainFactory:
     Raises:
         UserError: its episodes are shorter, and no knob makes them longer.
     """
-    if "horizon" in find_scenario(factory.domain, factory.scenario).model_fields:
-        return replace(factory, settings={**factory.settings, "horizon": room})
-    horizon = factory.simulator().spec.horizon
+    knobs = find_scenario(factory.domain, factory.scenario).model_fields
+    spec = factory.simulator().spec
+    lengths = {"horizon": room, "hours": ceil(room * spec.dt / 3600.0)}
+    for knob, length in lengths.items():
+        if knob in knobs:
+            return replace(factory, settings={**factory.settings, knob: length})
+    horizon = spec.horizon
     if horizon < room:
         raise UserError(
             f"episodes of {factory.domain}/{factory.scenario} have {horizon} epochs, the drive may "

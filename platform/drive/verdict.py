@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..decision.types import Source
+from ...simulators.interface import Box
+from ..decision.types import CONSTRAINTS, Source
 from ..rows import Row
 from ..statistics import bootstrap
 from .session import Driven, phase_costs
 
-OUTAGE = 1.1
-"""Cost during the faults, as a multiple of the baseline's."""
-
 NOISE = 3.0
 """Cost after the faults above the policy's own, in standard errors of the policy's own draws."""
+
+RETURNED = 1.01
+"""Cost after the faults as a multiple of the policy's own, where the policy is not sampled."""
 
 BACK = 0.9
 """Share of decisions that the policy makes again after the faults."""
@@ -31,19 +33,20 @@ def rows_of(driven: Driven) -> list[Row]:
     """Figures and marks of a drive."""
     wrong = sum(len(run.infeasible) for run in driven.runs)
     rows = [Row.at_most("infeasible executed actions", wrong, "epochs", 0)]
+    if isinstance(driven.order.bundle.spec.action, Box):
+        rows += _violated(driven)
     phases = driven.order.plan.phases()
     if "outage" in phases:
         ours, _, theirs = phase_costs(driven, "outage")
         rows += [
-            Row.at_most("outage: cost over the baseline's", _ratio(ours, theirs), "1", OUTAGE),
+            Row.at_most(
+                "outage: cost over the baseline's", _ratio(ours, theirs), "1", driven.accepted
+            ),
             Row.near("episodes that came back in time", _back(driven), "", len(driven.runs), 0),
         ]
         ours, theirs, _ = phase_costs(driven, "after")
         rows += [
-            Row.at_most(
-                "after: cost above the policy's", excess(ours, theirs), "standard errors", NOISE
-            ),
-            Row.info("after: cost over the policy's", _ratio(ours, theirs), "1"),
+            *_returned(ours, theirs),
             Row.at_least("after: share decided by the policy", _made(driven, "after"), "1", BACK),
         ]
     if driven.status is not None:
@@ -51,6 +54,34 @@ def rows_of(driven: Driven) -> list[Row]:
     for phase in phases:
         rows += _phase(driven, phase)
     return rows + _service(driven)
+
+
+def _returned(ours: Values, theirs: Values) -> list[Row]:
+    """Whether the cost is the policy's own again, ``[S]`` against ``[S, R]``.
+
+    A policy that is not sampled has no noise of its own to compare with, but what the outage left
+    in the plant (energy stored, units started) still costs a little more or less.
+    """
+    ratio = _ratio(ours, theirs)
+    if theirs.any() and not np.ptp(theirs, axis=1).any():
+        return [Row.at_most("after: cost over the policy's", ratio, "1", RETURNED)]
+    over = excess(ours, theirs)
+    return [
+        Row.at_most("after: cost above the policy's", over, "standard errors", NOISE),
+        Row.info("after: cost over the policy's", ratio, "1"),
+    ]
+
+
+def _violated(driven: Driven) -> list[Row]:
+    """Set-points that break a hard constraint, all kinds that projections know."""
+    counts = Counter[str]()
+    for run in driven.runs:
+        counts.update(run.violations)
+    return [
+        Row.at_most(f"set-points that violate {name}", counts[name], "", 0)
+        for name in CONSTRAINTS.values()
+        if name != "legality"
+    ]
 
 
 def excess(ours: Values, theirs: Values) -> float:
@@ -96,6 +127,7 @@ def extra_of(driven: Driven) -> dict[str, Any]:
         },
         "local": problems,
         "infeasible": [line for run in driven.runs for line in run.infeasible],
+        "violations": [run.violations for run in driven.runs],
         "cost": {
             "driven": np.array([run.cost for run in driven.runs]).mean(axis=0)[: driven.length],
             "policy": driven.policy.mean(axis=(0, 1))[: driven.length],
