@@ -24,6 +24,11 @@ LEAST_INERTIA = 0.1
 """s of the load: what motors alone store, where no generating unit is on line."""
 
 
+COLLAPSE = 3.0
+"""Hz: machines disconnect beyond it, so that the model says nothing of what follows; deviations
+are reported up to here."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Situation:
     """One interval as regulation meets it; ``[A]`` MW unless said otherwise.
@@ -113,7 +118,7 @@ class Regulator:
         }
 
     def _note(self, result: SwingResult) -> None:
-        self._deviation = max(self._deviation, result.deviation)
+        self._deviation = max(self._deviation, min(result.deviation, COLLAPSE))
         self._outside += result.outside
         self._agc += float(np.abs(result.agc).sum()) * self._settings.tick / 3600.0
         if self._recovering:
