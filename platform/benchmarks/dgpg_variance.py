@@ -59,7 +59,7 @@ class Options(Settings):
     updates: int = knob(2, "guided updates before measuring (0 = the uniform policy)", ge=0)
     estimator: Literal["expected", "sampled"] = knob("expected", "form of the guidance estimate")
     systems: int | None = knob(
-        None, "systems over which noise is averaged (none: 1 cloud, 3 power)", ge=1
+        None, "systems over which noise is averaged (none: 1 cloud, 4 power)", ge=1
     )
     gamma: float = knob(0.95, "discount of the returns to go", gt=0, le=1)
     workers: int = knob(0, "roll-out processes (0: one per usable core)", ge=0)

@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from ..canvas import Palette, decorate, write_picture
+from ..canvas import MINUS, Palette, decorate, write_picture
 from .regret_rows import MPC, Standing
 
 LINEAR = 1.0
@@ -52,7 +52,7 @@ def _panel(axes: Axes, standing: Standing, names: Sequence[str], palette: Palett
         axes.errorbar(
             [gap.point], [row], xerr=reach, fmt="o", color=colour, capsize=3.0, markersize=5
         )
-        text = "" if name == MPC else f"{gap.point:+.2f} %"
+        text = "" if name == MPC else f"{round(gap.point, 2) + 0.0:+.2f} %".replace("-", MINUS)
         axes.annotate(
             text,
             (gap.point, row),
@@ -78,10 +78,10 @@ def _panel(axes: Axes, standing: Standing, names: Sequence[str], palette: Palett
     axes.set_xscale("symlog", linthresh=LINEAR)
     ticks = [tick for tick in (1, 3, 10, 30, 100) if tick <= 1.2 * far]
     places = [-tick for tick in reversed(ticks)] + [0] + ticks
-    axes.set_xticks(places, [f"{place:g}" for place in places])
+    axes.set_xticks(places, [f"{place:g}".replace("-", MINUS) for place in places])
     axes.minorticks_off()
     axes.set_ylim(-0.7, len(names) - 0.4)
     axes.set_title(standing.setting, loc="left", color=palette.ink)
-    decorate(axes, palette, x=f"cost above {MPC}, %", y="")
+    decorate(axes, palette, x=f"cost above {MPC}, % (logarithmic beyond {LINEAR:g})", y="")
     axes.grid(axis="y", visible=False)
     axes.grid(axis="x", color=palette.grid, linewidth=0.8)

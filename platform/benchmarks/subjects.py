@@ -127,7 +127,7 @@ SUBJECTS: Mapping[Name, Subject] = {
         rivals=("dc-opf", "greedy-reference"),
         led=False,
         timed=None,
-        systems=3,
+        systems=4,
         returns="return (minus cost, normal intervals)",
         figure="cost_usd",
         unit="$",
@@ -152,8 +152,9 @@ def noise_of(subject: Subject, agents: int, horizon: int, load: float, system: i
 
     What all agents share (a common arrival rate; the day's demand and weather) would correlate
     their noise, and that is not what more agents add. Heavy tails are left out too: cloud load is
-    moderate, no unit or line fails, and no line binds (which of them do is a matter of each
-    generated network, not of N). ``system`` is the seed of a generated power system.
+    moderate, no unit or line fails, no line binds and missing reserve has no price (which lines
+    bind and where reserve ends is a matter of each generated system, not of N). ``system`` is the
+    seed of a generated power system.
     """
     if subject.domain == "cloud":
         pattern = {"amplitude": 0.0, "burst_share": 0.0}
@@ -164,6 +165,7 @@ def noise_of(subject: Subject, agents: int, horizon: int, load: float, system: i
     still = {
         "outages": {"units": False, "branches": False},
         "limit_scale": WIDE,
+        "prices": {"reserve": 0.0},
         "system": system,
     }
     day = OneDay("power", subject.scenario, {**subject.settings(agents, horizon, load), **still})
