@@ -80,7 +80,7 @@ class PowerSimulator:
             candidate_features=(),
             critic_features=self._observer.view.critic,
             state_size=fleet.size,
-            action=Box(1),
+            action=Box(1, base=("response",)),
             horizon=self._epochs,
             dt=scenario.interval,
         )
@@ -205,7 +205,9 @@ class PowerSimulator:
         stored = np.clip(now.stored + change, 0.0, fleet.energy)
         storage = fleet.stored_value * float((now.stored - stored).sum())
         self._flows.update(now.epoch, settled.power)
-        reserve_left, reserve_short = self._reserve(settled.power, float(day.reserve[now.epoch]))
+        reserve_left, reserve_short = self._reserve(
+            settled.power, stored, float(day.reserve[now.epoch])
+        )
         demand, fuel = float(day.demand[now.epoch]), float(own.sum())
         seen = Interval(
             shed=settled.shed,
@@ -253,11 +255,11 @@ class PowerSimulator:
         lines = self._flows.expected(self._now.epoch)
         return point if lines is None else within_limits(point, low, high, part, lines)
 
-    def _reserve(self, power: Doubles, required: float) -> tuple[float, float]:
+    def _reserve(self, power: Doubles, stored: Doubles, required: float) -> tuple[float, float]:
         """Spinning reserve above the requirement as a share of it, and MW that are missing."""
         if required <= 0.0:
             return 1.0, 0.0
-        left = self._limits.spinning(power, self._plant.on)
+        left = self._limits.spinning(power, stored, self._plant.on)
         return left / required - 1.0, max(0.0, required - left)
 
     def _look(self) -> Observation:

@@ -11,6 +11,9 @@ from .plant import HOUR, Plant
 NEVER = 1e6
 """Intervals until a stop that nobody has announced."""
 
+TEN_MINUTES = 1.0 / 6.0
+"""Hours within which spinning reserve must come, and for which a storage must have it."""
+
 
 class Limits:
     """Limits of a fleet for dispatches every ``interval`` seconds.
@@ -88,8 +91,12 @@ class Limits:
         """``[A]`` share of a mismatch, positive; see :func:`.balance.balance`."""
         return self._fleet.part * np.maximum(high - low, 1e-6)
 
-    def spinning(self, power: Doubles, on: Bools) -> float:
-        """MW that units on line and storages can add within ten minutes."""
+    def spinning(self, power: Doubles, stored: Doubles, on: Bools) -> float:
+        """MW that units on line and storages (``stored`` MWh) can add within ten minutes."""
         fleet = self._fleet
         room = np.minimum(self.top - power, self._ten_minutes)
+        if self._store.size:
+            units = self._store
+            lasts = np.minimum(fleet.high[units], stored[units] / TEN_MINUTES)
+            room[units] = np.maximum(lasts - power[units], 0.0)
         return float(room[(fleet.thermal & on) | fleet.store].sum())

@@ -30,7 +30,7 @@ TRAINING_SEEDS = 2**62
 """Seeds from here on are of training; they get other days than those below."""
 
 EVALUATION_EVERY = 4
-"""Every such day is kept for evaluation."""
+"""Every such day (for longer episodes: block of days) is kept for evaluation."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,18 +52,20 @@ Days = Callable[[int, int], Chosen]
 
 
 def pick(seed: int, days: int, length: int) -> int:
-    """First day of an episode of ``length`` days: among every fourth for evaluation seeds.
+    """First of ``length`` days among ``days``: every fourth (block of days) for evaluation seeds.
 
     Evaluation seeds 0, 1, ... go through their days in turn, spread over the year; training seeds
     draw from the others.
     """
     last = max(days - length + 1, 1)
     everyday = np.arange(last)
-    held = everyday % EVALUATION_EVERY == EVALUATION_EVERY - 1
+    # Blocks of an episode's length, so that longer episodes have no day in common either.
+    place = everyday % (EVALUATION_EVERY * length)
+    held = place == (EVALUATION_EVERY - 1) * length
     if not held.any():
         return int(seed % last)
     if seed >= TRAINING_SEEDS:
-        rest = everyday[~held]
+        rest = everyday[place <= (EVALUATION_EVERY - 2) * length]
         return int(rest[Streams(seed).generator("day").integers(rest.size)])
     own = everyday[held]
     # A stride without common divisor goes through all of them, far apart from each other.
@@ -102,7 +104,7 @@ def rts_gmlc(scenario: RtsScenario) -> tuple[Grid, Days]:
             first = chosen[seed % len(chosen)]
         else:
             starts = _starts(present, count)
-            first = starts[pick(seed, len(starts), 1)]
+            first = starts[pick(seed, len(starts) + count - 1, count)]
         actual = real_time(folder, grid, first, count)
         if not has_measured_sun(folder, first, count):
             actual = add_noise(actual, grid, rng=Streams(seed).generator("five-minute noise"))
