@@ -161,7 +161,9 @@ class PowerLive:
         target = self._reader.target(observation)
         low, high = (x[:, 0].astype(np.float64) for x in (observation.low, observation.high))
         wanted = boxed[:, 0].astype(np.float64)
-        if abs(target.demand - float(wanted.sum())) <= target.tolerance:
+        # As near as the boxes come to it.
+        nearest = min(max(target.demand, float(low.sum())), float(high.sum()))
+        if abs(nearest - float(wanted.sum())) <= target.tolerance:
             return boxed
         part = self._own(self._part, agents) * np.maximum(high - low, 1e-6)
         power = balance(wanted, low, high, part, target.demand).power

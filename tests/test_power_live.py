@@ -123,6 +123,12 @@ def test_beyond_the_box_everybody_is_at_a_limit(need):
     np.testing.assert_array_equal(done.actions, seen.high if need > 0 else seen.low)
     again = LIVE.project(short, done.actions, None, None)
     np.testing.assert_array_equal(again.actions, done.actions)
+    # A rounding below the limit is no violation.
+    near = done.actions.copy()
+    near[0] = np.clip(
+        np.nextafter(near[0], seen.low[0] if need > 0 else seen.high[0]), seen.low[0], seen.high[0]
+    )
+    assert not LIVE.project(short, near, None, None).cause.any()
     _, margin = LIVE.recoverable(short, done.actions, done.actions)
     shed, bound = LIVE.objective(short, done.actions)
     assert shed > LIVE.objective(seen, done.actions)[1] and bound <= shed and np.isfinite(margin)
