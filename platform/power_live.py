@@ -48,7 +48,7 @@ class PowerLive:
     """
 
     def __init__(self, spec: Spec, prices: Prices, *, limit: float, baseline: str = "") -> None:
-        if spec.action != Box(1):
+        if not isinstance(spec.action, Box) or spec.action.dimensions != 1:
             raise UserError(f"the power domain serves set-points of one number, not {spec.action}")
         try:
             self._reader, rules = Reader(spec), local(spec)
