@@ -9,15 +9,11 @@ Practice: https://prometheus.io/docs/practices/naming/ and /instrumentation/.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from math import nan
-from typing import Literal
 
-PREFIX = "fairlead_"
-Kind = Literal["counter", "gauge", "histogram"]
-Scope = Literal["serve", "train"]
+from .metric import OPEN, Kind, Metric, counter, gauge, histogram
+from .power_metrics import POWER
 
-OPEN: tuple[str, ...] = ()
 LATENCY = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0)
 STAGE_LATENCY = (0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.005, 0.025, 0.1)
 SIZES = (1e3, 4e3, 16e3, 64e3, 256e3, 1e6, 4e6)
@@ -63,62 +59,6 @@ LAYERS: Mapping[str, str] = {
 label ``layer``."""
 
 
-@dataclass(frozen=True, slots=True)
-class Metric:
-    """One metric family.
-
-    Attributes:
-        name: without the prefix.
-        kind: as Prometheus knows it.
-        help: one sentence for ``# HELP``.
-        labels: label names, in order, with their known values (``OPEN``: not known beforehand).
-        buckets: upper bounds of a histogram, without +Inf.
-        initial: what a gauge shows before it is first set; NaN compares false in every alert.
-        scope: exported by the daemon (serve) or by a training job (train).
-        raw: why no panel and no rule shows it; empty if one does.
-    """
-
-    name: str
-    kind: Kind
-    help: str
-    labels: Mapping[str, tuple[str, ...]] = field(default_factory=dict[str, tuple[str, ...]])
-    buckets: tuple[float, ...] = ()
-    initial: float = nan
-    scope: Scope = "serve"
-    raw: str = ""
-
-    @property
-    def full(self) -> str:
-        """Name with the prefix, as it is exported."""
-        return PREFIX + self.name
-
-    @property
-    def samples(self) -> tuple[str, ...]:
-        """Names that queries use: the family's own, or a histogram's three."""
-        if self.kind != "histogram":
-            return (self.full,)
-        return tuple(f"{self.full}_{part}" for part in ("bucket", "sum", "count"))
-
-    @property
-    def closed(self) -> bool:
-        """Whether all label values but the domain are known, so that zeros can be exported."""
-        return all(values for label, values in self.labels.items() if label != "domain")
-
-
-def _counter(name: str, text: str, /, **labels: tuple[str, ...]) -> Metric:
-    return Metric(name, "counter", text, {"domain": OPEN, **labels}, initial=0.0)
-
-
-def _gauge(name: str, text: str, /, *, initial: float = nan, **labels: tuple[str, ...]) -> Metric:
-    return Metric(name, "gauge", text, {"domain": OPEN, **labels}, initial=initial)
-
-
-def _histogram(
-    name: str, text: str, buckets: tuple[float, ...], /, **labels: tuple[str, ...]
-) -> Metric:
-    return Metric(name, "histogram", text, {"domain": OPEN, **labels}, buckets, 0.0)
-
-
 SOURCES = ("policy", "projected", "previous", "baseline", "hold", "safe")
 OUTCOMES = ("ok", "degraded", "fallback")
 STAGES = ("validate", "policy", "project", "simplex", "audit")
@@ -133,18 +73,18 @@ ROLLBACKS = ("manual", "canary", "breaker")
 CODES = ("2xx", "3xx", "4xx", "5xx")
 
 _DECISIONS = (
-    _counter("decisions_total", "Decisions of single agents by who made them.", source=SOURCES),
-    _counter("decision_ticks_total", "Decisions of the whole domain by outcome.", outcome=OUTCOMES),
-    _histogram("decision_duration_seconds", "Time of a whole decision in the daemon.", LATENCY),
-    _histogram(
+    counter("decisions_total", "Decisions of single agents by who made them.", source=SOURCES),
+    counter("decision_ticks_total", "Decisions of the whole domain by outcome.", outcome=OUTCOMES),
+    histogram("decision_duration_seconds", "Time of a whole decision in the daemon.", LATENCY),
+    histogram(
         "decision_stage_duration_seconds",
         "Time of one stage of a decision.",
         STAGE_LATENCY,
         stage=STAGES,
     ),
-    _counter("decision_deadline_misses_total", "Stages that ran out of time.", stage=STAGES),
-    _gauge("decision_deadline_seconds", "Configured time for a whole decision."),
-    _gauge("tick_seconds", "Expected time between two observations."),
+    counter("decision_deadline_misses_total", "Stages that ran out of time.", stage=STAGES),
+    gauge("decision_deadline_seconds", "Configured time for a whole decision."),
+    gauge("tick_seconds", "Expected time between two observations."),
 )
 
 _REQUESTS = (
@@ -163,45 +103,45 @@ _REQUESTS = (
         LATENCY,
         0.0,
     ),
-    _histogram("request_size_bytes", "Size of a decision request's body.", SIZES),
-    _counter(
+    histogram("request_size_bytes", "Size of a decision request's body.", SIZES),
+    counter(
         "requests_rejected_total",
         "Requests refused before a decision (domain none: before it was known).",
         reason=REJECTIONS,
     ),
-    _gauge("queue_length", "Requests waiting for a decision.", initial=0.0),
-    _gauge("inflight_requests", "Requests accepted and not yet answered.", initial=0.0),
-    _histogram("queue_wait_seconds", "Time a request waited for its decision.", LATENCY),
+    gauge("queue_length", "Requests waiting for a decision.", initial=0.0),
+    gauge("inflight_requests", "Requests accepted and not yet answered.", initial=0.0),
+    histogram("queue_wait_seconds", "Time a request waited for its decision.", LATENCY),
 )
 
 _OBSERVATIONS = (
-    _counter("observations_invalid_total", "Agents or observations refused.", reason=INVALID),
-    _gauge("observation_timestamp_seconds", "Time stamp of the last valid observation.", initial=0),
-    _gauge(
+    counter("observations_invalid_total", "Agents or observations refused.", reason=INVALID),
+    gauge("observation_timestamp_seconds", "Time stamp of the last valid observation.", initial=0),
+    gauge(
         "observation_drift_psi",
         "Population stability index of the observations against those of training.",
         stat=("max", "mean"),
     ),
-    _gauge("observation_ood_agents_ratio", "Share of agents outside the range of training."),
+    gauge("observation_ood_agents_ratio", "Share of agents outside the range of training."),
 )
 
 _SAFETY = (
-    _counter("actions_projected_total", "Actions changed by projection.", constraint=CONSTRAINTS),
-    _histogram(
+    counter("actions_projected_total", "Actions changed by projection.", constraint=CONSTRAINTS),
+    histogram(
         "action_projection_distance",
         "How far projection moved an action, as a share of the action's range.",
         SHARES,
         constraint=CONSTRAINTS,
     ),
-    _counter(
+    counter(
         "safety_interventions_total",
         "Agents whose action is not the policy's own, by the layer that changed it.",
         layer=tuple(dict.fromkeys(LAYERS.values())),
     ),
-    _gauge("controller_mode", "1 for the mode the controller is in.", initial=0, mode=MODES),
-    _gauge("breaker_state", "1 for the phase of the circuit breaker.", initial=0, state=PHASES),
-    _counter("breaker_trips_total", "How often the circuit breaker opened."),
-    _counter(
+    gauge("controller_mode", "1 for the mode the controller is in.", initial=0, mode=MODES),
+    gauge("breaker_state", "1 for the phase of the circuit breaker.", initial=0, state=PHASES),
+    counter("breaker_trips_total", "How often the circuit breaker opened."),
+    counter(
         "constraint_violations_total",
         "Executed actions that broke a hard constraint, found after the fact.",
         constraint=CONSTRAINTS,
@@ -209,23 +149,23 @@ _SAFETY = (
 )
 
 _POLICIES = (
-    _gauge("policy_info", "1 for each loaded bundle and its role.", role=ROLES, bundle=OPEN),
-    _gauge("policy_loaded_timestamp_seconds", "When the champion was loaded."),
-    _gauge("policy_trained_timestamp_seconds", "When the champion's bundle was made."),
-    _counter("policy_loads_total", "Attempts to load a bundle by result.", result=LOADS),
-    _counter("policy_rollbacks_total", "Returns to the champion before.", cause=ROLLBACKS),
-    _gauge("shadow_disagreement_ratio", "Share of agents for which the shadow decides otherwise."),
-    _gauge("shadow_cost_delta", "Predicted cost of the shadow over the champion's, as a share."),
-    _counter("shadow_timeouts_total", "Shadow decisions that took too long."),
-    _gauge("policy_entropy", "Mean entropy of the policy's choice over agents, in nats."),
-    _gauge("action_switch_ratio", "Share of agents whose action differs from their last one."),
-    _histogram(
+    gauge("policy_info", "1 for each loaded bundle and its role.", role=ROLES, bundle=OPEN),
+    gauge("policy_loaded_timestamp_seconds", "When the champion was loaded."),
+    gauge("policy_trained_timestamp_seconds", "When the champion's bundle was made."),
+    counter("policy_loads_total", "Attempts to load a bundle by result.", result=LOADS),
+    counter("policy_rollbacks_total", "Returns to the champion before.", cause=ROLLBACKS),
+    gauge("shadow_disagreement_ratio", "Share of agents for which the shadow decides otherwise."),
+    gauge("shadow_cost_delta", "Predicted cost of the shadow over the champion's, as a share."),
+    counter("shadow_timeouts_total", "Shadow decisions that took too long."),
+    gauge("policy_entropy", "Mean entropy of the policy's choice over agents, in nats."),
+    gauge("action_switch_ratio", "Share of agents whose action differs from their last one."),
+    histogram(
         "guidance_deviation",
         "Distance of executed actions from the one the analytical guidance likes best.",
         DEVIATIONS,
     ),
-    _gauge("objective_value", "Predicted cost of the executed actions.", objective=OPEN),
-    _gauge(
+    gauge("objective_value", "Predicted cost of the executed actions.", objective=OPEN),
+    gauge(
         "objective_gap_ratio",
         "Predicted cost above the least possible one, as a share of the latter.",
         objective=OPEN,
@@ -233,12 +173,12 @@ _POLICIES = (
 )
 
 _PROCESS = (
-    _counter("audit_records_total", "Records given to the audit file."),
-    _counter("audit_bytes_total", "Bytes given to the audit file."),
-    _counter("audit_write_errors_total", "Failed writes and flushes of the audit file."),
-    _counter("audit_dropped_total", "Records lost because the audit could not be written."),
-    _gauge("audit_last_fsync_timestamp_seconds", "When the audit was last flushed to disk."),
-    _gauge("selftest_timestamp_seconds", "When the last self-test decided well.", initial=0.0),
+    counter("audit_records_total", "Records given to the audit file."),
+    counter("audit_bytes_total", "Bytes given to the audit file."),
+    counter("audit_write_errors_total", "Failed writes and flushes of the audit file."),
+    counter("audit_dropped_total", "Records lost because the audit could not be written."),
+    gauge("audit_last_fsync_timestamp_seconds", "When the audit was last flushed to disk."),
+    gauge("selftest_timestamp_seconds", "When the last self-test decided well.", initial=0.0),
     Metric(
         "event_loop_lag_seconds",
         "histogram",
@@ -311,6 +251,7 @@ METRICS: Mapping[str, Metric] = {
         *_OBSERVATIONS,
         *_SAFETY,
         *_POLICIES,
+        *POWER,
         *_PROCESS,
         *_TRAINING,
     )
@@ -324,6 +265,7 @@ RECORDED: Mapping[str, tuple[str, ...]] = {
     "domain:fairlead_fallback:ratio_rate1h": ("job", "instance", "domain"),
     "domain:fairlead_fallback:ratio_rate6h": ("job", "instance", "domain"),
     "domain:fairlead_projected:ratio_rate5m": ("job", "instance", "domain"),
+    "domain:fairlead_power_projection:ratio_avg30m": ("job", "instance", "domain"),
     "domain:fairlead_errors:ratio_rate5m": ("job", "instance", "domain"),
 }
 """Series made by recording rules (``ops/prometheus/recording.rules.yml``) and their labels."""
@@ -344,3 +286,16 @@ FOREIGN: Mapping[str, tuple[str, ...]] = {
     "python_gc_objects_uncollectable_total": ("generation",),
 }
 """Series that others export and our rules and panels may use, with their own labels."""
+
+REPORTED: Mapping[str, Mapping[str, str]] = {
+    domain: {
+        metric.name.removeprefix(f"{domain}_").removesuffix("_total"): metric.name
+        for metric in METRICS.values()
+        if metric.only == domain and metric.kind == "counter"
+    }
+    for domain in sorted({metric.only for metric in METRICS.values()} - {""})
+}
+"""Domain to what a bridge may report of its plant: field of the report to the counter it adds to.
+
+A domain's own counters are all of this kind: what a decision did, only the plant knows.
+"""

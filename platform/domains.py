@@ -13,6 +13,7 @@ from ..policies.interface import Controller
 from ..simulators.interface import Simulator, Spec
 from .decision.settings import SlotSettings
 from .decision.types import Live
+from .decision.watch import Watch
 
 
 def unbounded(_: BaseModel) -> float | None:
@@ -39,6 +40,8 @@ class Domain:
             nested as in ``TrainConfig``; files and overrides win over them.
         live: builds what the controller daemon must know of the domain, from a bundle's spec, its
             scenario's settings and the slot's knobs; ``None``: the domain cannot be served yet.
+        watch: builds what reads the domain's own metrics off decisions, from a bundle's spec;
+            ``None``: it has none.
         units: unit of an episode's figure by the first word of its name; pure numbers are left out.
         shown: figures with a column of their own in tables on screen, where there is room.
         cost: unit of minus the reward.
@@ -55,6 +58,7 @@ class Domain:
     bound: Callable[[BaseModel], float | None] = unbounded
     tuned: Mapping[str, Mapping[str, Any]] = field(default_factory=dict[str, Mapping[str, Any]])
     live: Callable[[Spec, Mapping[str, Any], SlotSettings], Live] | None = None
+    watch: Callable[[Spec], Watch] | None = None
     units: Mapping[str, str] = field(default_factory=dict[str, str])
     shown: tuple[str, ...] = ()
     cost: str = "1"

@@ -19,6 +19,7 @@ from ..simulators.power.scenario import (
 )
 from .decision.settings import SlotSettings
 from .decision.types import Live
+from .decision.watch import Watch
 from .domains import Domain
 from .presets import DISPATCH
 
@@ -47,6 +48,7 @@ def power() -> Domain:
         shown=("cost_usd", "shed_mwh", "overload_mwh"),
         cost="normal intervals",
         live=_live,
+        watch=_watch,
         outage=1.05,
     )
 
@@ -91,6 +93,12 @@ def _live(spec: Spec, settings: Mapping[str, Any], slot: SlotSettings) -> Live:
     from .power_live import power_live
 
     return power_live(spec, settings, slot)
+
+
+def _watch(spec: Spec) -> Watch:
+    from .power_watch import PowerWatch
+
+    return PowerWatch(spec)
 
 
 def _power(scenario: BaseModel) -> Scenario:

@@ -15,6 +15,7 @@ from serving import factory, make_bundle, observations
 from fairlead.platform import client
 from fairlead.platform.audit.codec import Event
 from fairlead.platform.audit.reader import Log
+from fairlead.platform.client.fallback import domain_part
 from fairlead.platform.drive.faults import Plan
 from fairlead.platform.drive.loop import Driver
 
@@ -101,6 +102,8 @@ def test_it_stands_in_the_event_stream(daemon):
         ({"violations": [1]}, 400, "field"),
         ({"objective": "much"}, 400, "parameter"),
         ({"severity": 1}, 400, "unknown"),
+        ({"measured": {"unserved_joules": 1.0}}, 400, "unknown"),  # a figure of power
+        ({"measured": 3}, 400, "field"),
     ],
 )
 def test_what_is_no_report_is_refused_and_not_counted(daemon, change, status, code):
@@ -137,6 +140,7 @@ def test_a_drive_reports_infeasible_actions_and_the_audit_keeps_it(bundle, tmp_p
             run = Driver(
                 simulator=Refusing(factory().simulator()),
                 actor=bundle.actor(),
+                live=domain_part(bundle.folder),
                 client=Garbling(asking),
                 plan=plan,
                 speed=0.0,

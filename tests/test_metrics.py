@@ -78,6 +78,23 @@ def test_known_label_sets_start_at_zero_so_that_the_first_increase_is_seen():
     assert not any(name == "fairlead_policy_info" for name, _ in found)
 
 
+def test_a_domain_has_its_own_metrics_and_no_other_has_them():
+    made = ContractMeter(domains=["cloud", "power"])
+    names = {name for name, labels in samples(made) if ("domain", "cloud") in labels}
+    assert not any(name.startswith("fairlead_power_") for name in names)
+    assert of(samples(made), "power_unserved_joules_total", domain="power") == 0.0
+    with pytest.raises(KeyError, match="power_demand_watts: domain='cloud'"):
+        made.set("power_demand_watts", 1.0, domain="cloud")
+
+
+def test_what_bridges_report_are_the_domains_own_counters():
+    assert set(contract.REPORTED) == {"power"}
+    for domain, names in contract.REPORTED.items():
+        for name, metric in names.items():
+            assert metric == f"{domain}_{name}_total"
+            assert contract.METRICS[metric].kind == "counter"
+
+
 def test_counts_sets_and_observations_are_exported_as_made():
     made = meter()
     made.count("decisions_total", 3.0, domain="cloud", source="policy")
@@ -187,8 +204,11 @@ def test_a_domain_stays_within_its_budget_of_series():
             made.info("policy_info", key=domain + role, domain=domain, role=role, bundle="0" * 12)
         for metric in ("objective_value", "objective_gap_ratio"):
             made.set(metric, 1.0, domain=domain, objective="cost")
+    for metric in ("power_set_point_watts", "power_projection_watts"):
+        for number in range(16):
+            made.set(metric, 1.0, domain="power", group=f"technology-{number}")
     per_domain = Counter(dict(labels).get("domain") for _, labels in samples(made))
-    assert per_domain["cloud"] == per_domain["power"] <= contract.SERIES_PER_DOMAIN
+    assert per_domain["cloud"] < per_domain["power"] <= contract.SERIES_PER_DOMAIN
     assert per_domain["cloud"] > 200  # the count sees the series
 
 

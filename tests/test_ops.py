@@ -13,6 +13,7 @@ import yaml
 from typer.testing import CliRunner
 
 from fairlead.ops import contract, lint
+from fairlead.ops.metric import Metric
 from fairlead.platform.cli.main import build
 from fairlead.platform.config import load
 from fairlead.platform.daemon.settings import ServeConfig
@@ -205,7 +206,7 @@ def test_a_mistake_in_a_rule_is_found(tmp_path, monkeypatch, name, content, part
 
 
 def test_a_metric_that_nobody_reads_is_found(monkeypatch):
-    lonely = contract.Metric("lonely_ratio", "gauge", "Nobody looks at it.")
+    lonely = Metric("lonely_ratio", "gauge", "Nobody looks at it.")
     monkeypatch.setattr(contract, "METRICS", {**contract.METRICS, "lonely_ratio": lonely})
     assert any("fairlead_lonely_ratio" in line for line in checks._used().wrong)
 

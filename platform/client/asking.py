@@ -211,6 +211,7 @@ class Client:
         violations: Mapping[str, int] | None = None,
         *,
         objective: float | None = None,
+        measured: Mapping[str, float] | None = None,
     ) -> bool:
         """Tell the daemon what a decision did to the plant, as it was measured afterwards.
 
@@ -221,6 +222,8 @@ class Client:
             violations: how many executed actions broke a hard constraint, by its name (``box``,
                 ``ramp``, ``coupling``, ``legality``).
             objective: what the plant measured, in terms of your own.
+            measured: figures of this decision that the domain counts, in base units (power:
+                ``unserved_joules`` and others, see ``ops.contract.REPORTED``).
 
         Returns:
             Whether it was counted: not if this decision was reported before.
@@ -232,6 +235,8 @@ class Client:
         told: dict[str, Any] = {"decision": decision, "violations": dict(violations or {})}
         if objective is not None:
             told["objective"] = objective
+        if measured:
+            told["measured"] = dict(measured)
         try:
             found = self._link.report(told, limit=self._timeout)
         except TransportError as failure:

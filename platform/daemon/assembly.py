@@ -25,6 +25,7 @@ from ..decision.settings import SlotSettings
 from ..decision.types import State
 from ..files import UserError
 from ..metrics.meter import ContractMeter
+from ..registry import find_domain
 from ..rollout.loader import Loader
 from ..rollout.manager import SlotRollout
 from ..rollout.store import CHAMPION, Store
@@ -177,6 +178,7 @@ def assemble(settings: ServeConfig, bundles: Sequence[Path]) -> Assembled:
         roles = {"champion": rollout.champion.digest}
         audit.describe(domain, Context(slot=knobs, config=config_hash(settings), bundles=roles))
         spec = rollout.champion.spec
+        watch = find_domain(domain).watch
         meter.set("decision_deadline_seconds", knobs.deadline, domain=domain)
         meter.set("tick_seconds", settings.tick.get(domain, spec.dt), domain=domain)
         slots[domain] = LiveSlot(
@@ -189,6 +191,7 @@ def assemble(settings: ServeConfig, bundles: Sequence[Path]) -> Assembled:
             hub=hub,
             state=_fitting(loaded.states.get(domain), spec.agents, domain),
             history=settings.state.history * 2**20,
+            watch=None if watch is None else watch(spec),
         )
     audit.event("start", "", {"boot": boot, "config": config_hash(settings)})
     security = settings.security

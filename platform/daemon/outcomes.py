@@ -11,7 +11,7 @@ import re
 import time
 from collections import OrderedDict
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, cast
 
 import orjson
@@ -19,7 +19,7 @@ from starlette.requests import Request as HttpRequest
 from starlette.responses import Response
 from starlette.routing import Route
 
-from ...ops.contract import CONSTRAINTS
+from ...ops.contract import CONSTRAINTS, METRICS, REPORTED
 from ..decision.types import Rejected
 from ..wire import frames
 from ..wire.problems import Problem
@@ -34,7 +34,10 @@ MEASURED = "measured"
 REMEMBERED = 4096
 """Decisions per domain whose report is known, so that one that is repeated counts once."""
 
-_FIELDS = {"decision", "violations", "objective"}
+LARGEST = 1e15
+"""Bound of what one report may add to a counter, so that no report can spoil it."""
+
+_FIELDS = {"decision", "violations", "objective", "measured"}
 _ID = re.compile(r"(.+)-([0-9a-f]{8})-(0|[1-9][0-9]{0,17})")
 
 
@@ -46,15 +49,20 @@ class Outcome:
         decision: id of the decision that was executed.
         violations: how many of its actions broke a hard constraint, by the constraint's name.
         objective: what the plant measured, in the bridge's own terms; ``None``: nothing.
+        measured: figures of the domain's plant by their names in ``ops.contract.REPORTED``, of
+            this decision alone, in base units; they are added up.
     """
 
     decision: str
     violations: Mapping[str, int]
     objective: float | None = None
+    measured: Mapping[str, float] = field(default_factory=dict[str, float])
 
     def view(self) -> dict[str, Any]:
         """JSON-able."""
-        told = {} if self.objective is None else {"objective": self.objective}
+        told: dict[str, Any] = {} if self.objective is None else {"objective": self.objective}
+        if self.measured:
+            told["measured"] = dict(self.measured)
         return {"decision": self.decision, "violations": dict(self.violations), **told}
 
 
@@ -123,7 +131,7 @@ class Outcomes:
         if slot is None:
             known = ", ".join(sorted(self._slots))
             raise Rejected("not_found", f"no domain {domain!r}; known: {known}", 404)
-        outcome = _read(told, slot.runtime.spec.agents)
+        outcome = _read(told, slot.runtime.spec.agents, REPORTED.get(domain, {}))
         self._check(slot, outcome.decision)
         answer = {"counted": False, "known": slot.find(outcome.decision) is not None}
         reported = self._told[domain]
@@ -140,6 +148,8 @@ class Outcomes:
         if outcome.objective is not None:
             value = outcome.objective
             self._meter.set("objective_value", value, domain=domain, objective=MEASURED)
+        for name, value in outcome.measured.items():
+            self._meter.count(REPORTED[domain][name], value, domain=domain)
         self._hub.publish("outcome", domain, time.time(), detail)
         return {**answer, "counted": True}
 
@@ -158,7 +168,7 @@ class Outcomes:
             raise Rejected("not_found", f"{slot.domain} has made no decision {decision!r}", 404)
 
 
-def _read(told: object, agents: int) -> Outcome:
+def _read(told: object, agents: int, reported: Mapping[str, str]) -> Outcome:
     if not isinstance(told, dict):
         raise Rejected("json", "a report is a JSON object")
     report = cast("dict[str, Any]", told)
@@ -178,7 +188,23 @@ def _read(told: object, agents: int) -> Outcome:
         if type(count) is not int or not 0 <= count <= agents:
             raise Rejected("parameter", f"violations.{constraint} is a whole number in 0..{agents}")
         counted[constraint] = count
-    return Outcome(decision, counted, _number(report.get("objective")))
+    measured = _measured(report.get("measured", {}), reported)
+    return Outcome(decision, counted, _number(report.get("objective")), measured)
+
+
+def _measured(told: object, reported: Mapping[str, str]) -> dict[str, float]:
+    if not isinstance(told, dict):
+        raise Rejected("field", "measured maps figures of the plant to numbers")
+    found: dict[str, float] = {}
+    for name, value in cast("dict[str, object]", told).items():
+        if name not in reported:
+            known = ", ".join(reported) or "none for this domain"
+            raise Rejected("unknown", f"measured.{name}; known: {known}")
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        if not (number and 0.0 <= value <= LARGEST):
+            raise Rejected("parameter", f"measured.{name} is a number in 0..{LARGEST:g}")
+        found[name] = float(value)
+    return found
 
 
 def _number(value: object) -> float | None:
@@ -191,6 +217,14 @@ def _number(value: object) -> float | None:
 
 def _problem(problem: Problem) -> Response:
     return Response(problem.body(), status_code=problem.status, headers=problem.headers())
+
+
+def _described_figures() -> dict[str, str]:
+    return {
+        name: f"{domain}: {METRICS[metric].help}"
+        for domain, names in REPORTED.items()
+        for name, metric in names.items()
+    }
 
 
 def described() -> dict[str, Any]:
@@ -208,6 +242,15 @@ def described() -> dict[str, Any]:
                 "properties": dict.fromkeys(CONSTRAINTS, count),
             },
             "objective": {"type": ["number", "null"]},
+            "measured": {
+                "type": "object",
+                "additionalProperties": False,
+                "description": "of domains that have such figures; added up, base units",
+                "properties": {
+                    name: {"type": "number", "minimum": 0, "maximum": LARGEST, "description": text}
+                    for name, text in _described_figures().items()
+                },
+            },
         },
     }
     flags = {"type": "object", "required": ["counted", "known"], "properties": {}}

@@ -14,6 +14,7 @@ from ..decision.core import decide
 from ..decision.drift import Drift
 from ..decision.settings import SlotSettings
 from ..decision.types import Actions, Clock, Request, Runtime, State
+from ..decision.watch import Watch
 from ..files import UserError
 from .events import Hub
 from .figures import Background, Figures, gauges
@@ -55,6 +56,7 @@ class LiveSlot:
         meter: the metrics.
         hub: event stream.
         state: what an earlier run left.
+        watch: reads the domain's own metrics off decisions; ``None``: it has none.
         history: bytes of entries kept.
         clock: both clocks.
 
@@ -75,6 +77,7 @@ class LiveSlot:
         hub: Hub,
         state: State,
         history: int,
+        watch: Watch | None = None,
         clock: Callable[[], Clock] = both_clocks,
     ) -> None:
         self.settings = settings
@@ -83,7 +86,7 @@ class LiveSlot:
         self.memory = Memory(limit=history)
         self._domain, self._boot = domain, boot
         self._recorder, self._meter, self._hub, self._clock = recorder, meter, hub, clock
-        self._state = state
+        self._state, self._watch = state, watch
         self._count = 0
         self._draining = ""
         self._leaving = False
@@ -289,6 +292,9 @@ class LiveSlot:
         meter.set("objective_value", found.objective, domain=domain, objective=OBJECTIVE)
         gap = (found.objective - found.bound) / found.bound if found.bound > 0 else float("nan")
         meter.set("objective_gap_ratio", gap, domain=domain, objective=OBJECTIVE)
+        if self._watch is not None:
+            for figure in self._watch.figures(entry.request, entry.decision):
+                meter.set(figure.metric, figure.value, domain=domain, **figure.labels)
         drift = self._drift_of(runtime)
         if drift is not None:
             drift.update(entry.request.observation)

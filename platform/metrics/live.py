@@ -21,6 +21,7 @@ from urllib.request import urlopen
 from prometheus_client.parser import text_string_to_metric_families
 
 from ...ops import contract, lint, rules
+from ...ops.metric import PREFIX
 from .checks import OPS, Finding, boards
 from .rehearsal import AGENTS, DOMAIN, Rehearsal, training
 from .servers import Alertmanager, Prometheus, program
@@ -134,9 +135,7 @@ def _exposition(address: str) -> list[Finding]:
     for family in text_string_to_metric_families(text.decode()):
         for sample in family.samples:
             series[sample.labels.get("domain", "")] += 1
-            if sample.name.startswith(contract.PREFIX) and (
-                known.get(sample.name) != set(sample.labels)
-            ):
+            if sample.name.startswith(PREFIX) and (known.get(sample.name) != set(sample.labels)):
                 wrong.append(f"{sample.name}{dict(sample.labels)} is not in the contract")
     most = max((count for domain, count in series.items() if domain), default=0)
     over = [f"a domain has {most} series"] if most > contract.SERIES_PER_DOMAIN else []

@@ -26,6 +26,8 @@ from prometheus_client.samples import Exemplar
 from prometheus_client.utils import floatToGoString
 
 from ...ops import contract
+from ...ops.metric import Metric as Described
+from ...ops.metric import Scope
 from ...simulators.interface import Floats
 
 _Pairs = tuple[tuple[str, str], ...]
@@ -59,12 +61,12 @@ class Family:
         series: by the values of its labels, in the contract's order.
     """
 
-    def __init__(self, metric: contract.Metric, domains: set[str]):
+    def __init__(self, metric: Described, domains: set[str]):
         self.metric = metric
         self.names = tuple(metric.labels)
         self.bounds = np.array(metric.buckets)
         self.series: dict[tuple[str, ...], Scalar | Histogram] = {}
-        self._domains = domains
+        self._domains = {metric.only} if metric.only else domains
         # Call sites name the same labels in the same order every time: one look-up per sample.
         self.found: dict[_Pairs, Scalar | Histogram] = {}
 
@@ -118,7 +120,7 @@ class ContractMeter(Collector):
         self,
         *,
         domains: Sequence[str] = (),
-        scope: contract.Scope = "serve",
+        scope: Scope = "serve",
         limit: int = 400,
     ):
         self._lock = threading.Lock()
@@ -146,7 +148,8 @@ class ContractMeter(Collector):
             self._domains |= {domain, contract.NO_DOMAIN}
             for name, family in self._families.items():
                 whole = name in contract.WITHOUT_DOMAIN
-                if "domain" in family.names and family.metric.closed and not whole:
+                ours = family.metric.only in ("", domain)
+                if ours and "domain" in family.names and family.metric.closed and not whole:
                     self._begin(family, domain)
 
     @staticmethod
@@ -263,7 +266,7 @@ class ContractMeter(Collector):
         return cell
 
 
-def _empty(metric: contract.Metric) -> Metric:
+def _empty(metric: Described) -> Metric:
     kinds = {
         "counter": CounterMetricFamily,
         "gauge": GaugeMetricFamily,

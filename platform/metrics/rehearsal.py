@@ -1,7 +1,8 @@
 """A scripted day in the life of a daemon, in two minutes, so that every panel has data.
 
 Quiet decisions, bad sensors, late and malformed requests, a refused bundle, a shadow, a canary, a
-promotion, a roll-back; at last an outage of all sensors, which is a page.
+promotion, a roll-back; at last an outage of all sensors, which is a page. All of that happens to a
+cloud domain; a power system follows the same daemon all the while.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from ..drive.spawn import OwnDaemon
 from ..files import UserError
 from ..train_config import load_config
 from .exposition import Exposition
+from .rehearsal_power import POWER, enrol, plant, trained
 from .training import TrainingMetrics
 
 AGENTS = 12
@@ -60,7 +62,7 @@ _QUICK = (
 
 
 class Rehearsal:
-    """A daemon of our own with two bundles, and a client that plays the script.
+    """A daemon of our own with two bundles and one of power, and clients that play the script.
 
     Args:
         folder: for bundles, state and sockets.
@@ -72,6 +74,8 @@ class Rehearsal:
             bench_bundle(folder / f"bundle-{seed}", agents=AGENTS, hidden=(16,), seed=seed).folder
             for seed in (1, 2)
         ]
+        # The daemon serves what its registry has a champion for, beside the bundle it is given.
+        enrol(trained(folder / "power"), folder / "state" / "registry")
         self._admin = folder / "admin.sock"
         self.daemon = OwnDaemon(
             self.bundles[0],
@@ -86,6 +90,7 @@ class Rehearsal:
                 "slot.deadline=0.5",
                 "slot.drift.window=64",
                 f"tick.{DOMAIN}=1.0",
+                f"tick.{POWER}=1.0",
             ],
         )
         self._seen = busy_observation(AGENTS, 3)
@@ -97,7 +102,8 @@ class Rehearsal:
         self.daemon.start()
         try:
             self.daemon.wait()
-            yield f"127.0.0.1:{self.daemon.port}"
+            with plant(self.daemon.url):
+                yield f"127.0.0.1:{self.daemon.port}"
         finally:
             self.daemon.stop()
 
