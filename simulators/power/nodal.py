@@ -25,7 +25,7 @@ MARGIN = 0.99
 """Share of the limits that is used; the rest is for what forecasts miss."""
 
 STEPS = 2
-"""Most Newton steps in an interval."""
+"""Most Newton steps in an interval; one that goes too far is taken back once."""
 
 LONGEST = (30.0, 200.0)
 """$/MWh by which the energy price and a branch's price move in a step at most."""
@@ -120,32 +120,45 @@ class NodalPrices:
     ) -> tuple[float, Doubles, Doubles]:
         """Energy price, prices of the branches and outputs, some steps nearer to the optimum."""
         rows, room = lines
-        price, multiplier = begun
         width = merit.width
         stiff = SOFT / np.maximum(high - low, 1e-3)
         first = np.clip(self._start, low[:, None], high[:, None])
         # Output at which each segment begins to give way, seen from a price of zero.
         offset = (0.5 * (low + high))[:, None] - self._slope / stiff[:, None] - first
         table = np.vstack([np.ones_like(low), rows])
-        power = low
-        for step in range(STEPS + 1):
-            wanted = (price + multiplier @ rows) / stiff
-            fill = np.clip(offset + wanted[:, None], 0.0, width)
+        # Rows count outputs against the flow, so less of a row is more of the flow.
+        aim = np.concatenate([[demand], -room])
+        longest = np.full(aim.size, LONGEST[1])
+        longest[0] = LONGEST[0]
+
+        def answer(prices: Doubles) -> tuple[Doubles, Doubles, Doubles]:
+            """Filled segments, outputs, and what is missing of demand and too much on branches."""
+            fill = np.clip(offset + (prices @ table / stiff)[:, None], 0.0, width)
             power = low + fill.sum(axis=1)
-            missing = demand - float(power.sum())
-            # Rows count outputs against the flow, so less of a row is more of the flow.
-            excess = -(rows @ power) - room
-            active = (excess > 0.0) | (multiplier > 0.0)
-            settled = (np.abs(excess) < 1.0) | ((excess < 0.0) & (multiplier == 0.0))
-            if step == STEPS or (abs(missing) < 1.0 and settled.all()):
+            return fill, power, aim - table @ power
+
+        prices = np.concatenate([[begun[0]], begun[1]])
+        fill, power, slope = answer(prices)
+        for _ in range(STEPS):
+            active = (slope > 0.0) | (prices > 0.0)
+            active[0] = True
+            settled = (np.abs(slope) < 1.0) | ~active
+            if settled.all():
                 break
             moving = ((fill > 0.0) & (fill < width)).any(axis=1) / stiff
-            some = table[np.concatenate([[True], active])]
+            some = table[active]
             curvature = (some * moving) @ some.T
             curvature[np.diag_indices_from(curvature)] += 1.0
-            gradient = np.concatenate([[missing], excess[active]])
-            move = np.linalg.solve(curvature, gradient)
-            price += float(np.clip(move[0], -LONGEST[0], LONGEST[0]))
-            multiplier[active] += np.clip(move[1:], -LONGEST[1], LONGEST[1])
-            np.clip(multiplier, 0.0, self._cap, out=multiplier)
-        return price, multiplier, power
+            after = prices.copy()
+            after[active] += np.linalg.solve(curvature, slope[active])
+            np.clip(after, prices - longest, prices + longest, out=after)
+            np.clip(after[1:], 0.0, self._cap, out=after[1:])
+            ascent, step = float(slope @ (after - prices)), after - prices
+            fill, power, slope = answer(after)
+            beyond = float(slope @ step)
+            if beyond < -0.5 * ascent < 0.0:
+                # Past the top of the dual: back to where its slope vanishes between the two ends.
+                after = prices + step * (ascent / (ascent - beyond))
+                fill, power, slope = answer(after)
+            prices = after
+        return float(prices[0]), prices[1:], power
