@@ -24,7 +24,7 @@ TARGET_LABELS = frozenset({"job", "instance"})
 UNITS = frozenset(
     {
         "none", "short", "s", "bytes", "Bps", "ops", "reqps", "percentunit", "percent",
-        "dateTimeFromNow", "dateTimeAsIso", "string",
+        "dateTimeFromNow", "dateTimeAsIso", "string", "watt", "watth", "currencyUSD",
     }
 )  # fmt: skip
 """Unit ids of Grafana that our dashboards use; tests hold them against Grafana's own list."""

@@ -13,13 +13,14 @@ from grafana_foundation_sdk.cog.encoder import JSONEncoder
 
 from .domain import DOMAIN_BOARD
 from .fleet import FLEET
+from .power import POWER_BOARD
 from .process import PROCESS
 from .rollout import ROLLOUT
 from .training import TRAINING
 
 HERE = Path(__file__).parent
 
-BOARDS = (FLEET, DOMAIN_BOARD, ROLLOUT, TRAINING, PROCESS)
+BOARDS = (FLEET, DOMAIN_BOARD, POWER_BOARD, ROLLOUT, TRAINING, PROCESS)
 """Every dashboard, in the order of reading."""
 
 

@@ -20,10 +20,10 @@ _FALLEN = 'mode=~"fallback|hold"'
 MODE_WORDS = {str(index + 1): word for index, word in enumerate(MODES.values())}
 
 
-def mode(by: str = "domain, instance") -> str:
+def mode(by: str = "domain, instance", where: str = DOMAIN) -> str:
     """The mode as a number, from the one-hot gauge: 1 policy ... 6 drain."""
     parts = (
-        f"({metric('controller_mode', mode=name)} * {index + 1})"
+        f"({metric('controller_mode', where=where, mode=name)} * {index + 1})"
         for index, name in enumerate(MODES)
     )
     return f"max by ({by}) ({' or '.join(parts)})"
@@ -42,10 +42,10 @@ MARKS = {"Champion changed": LOADED, "Rolled back": ROLLED_BACK}
 """Annotations of dashboards about serving."""
 
 
-def by_source(title: str, text: str, extra: str = "") -> Placed:
+def by_source(title: str, text: str, extra: str = "", *, where: str = DOMAIN) -> Placed:
     """Agent-decisions by source, stacked."""
     more = (extra,) if extra else ()
-    query = f"sum by (source) ({rate('decisions_total', *more)})"
+    query = f"sum by (source) ({rate('decisions_total', *more, where=where)})"
     return half(
         curve(title, text, Query(query, "{{source}}"), unit="ops", stacked=True, colours=COLOURS)
     )

@@ -52,6 +52,12 @@ function bytes(value) {
   return `${trim(value, step ? 1 : 0)} ${units[step]}`;
 }
 
+function si(value, unit) {
+  const size = Math.abs(value);
+  const [scale, letter] = SCALES.find(([step]) => size >= step) ?? [1, ""];
+  return `${trim(value / scale, size / scale >= 100 ? 0 : size / scale >= 10 ? 1 : 2)} ${letter}${unit}`;
+}
+
 // Formats by Grafana's unit ids; an id that is not here shows the plain number.
 const UNITS = {
   s: seconds, bytes,
@@ -59,6 +65,8 @@ const UNITS = {
   percentunit: (v, d) => `${trim(v * 100, d ?? (Math.abs(v) < 0.1 && v !== 0 ? 2 : 1))} %`,
   percent: (v, d) => `${trim(v, d ?? 1)} %`,
   reqps: (v) => `${plain(v)}/s`, ops: (v) => `${plain(v)}/s`, cps: (v) => `${plain(v)}/s`, eps: (v) => `${plain(v)}/s`,
+  watt: (v) => si(v, "W"), watth: (v) => si(v, "Wh"),
+  currencyUSD: (v, d) => `${v < 0 ? "-" : ""}$${plain(Math.abs(v), d)}`,
   dateTimeFromNow: (v) => (v > 0 ? `${seconds((Date.now() - v) / 1000)} ago` : "never"),
   dateTimeAsIso: (v) => (v > 0 ? new Date(v).toLocaleString() : "never"),
 };
