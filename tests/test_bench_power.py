@@ -124,13 +124,27 @@ def test_noise_is_measured_on_one_day_whose_episodes_differ_by_what_agents_do():
     np.testing.assert_array_equal(first.exogenous, second.exogenous)
 
 
+@pytest.mark.parametrize("truth", [0.01, 1.0, 30.0])
+def test_noise_over_signal_is_read_from_cosines(truth):
+    rng = np.random.default_rng(0)
+    estimates = 1.0 + np.sqrt(truth) * rng.standard_normal((200, 12, 1000))
+    others = (estimates.sum(axis=1, keepdims=True) - estimates) / 11
+    norms = np.linalg.norm(estimates, axis=2) * np.linalg.norm(others, axis=2)
+    cosine = float(((estimates * others).sum(axis=2) / norms).mean())
+    assert dgpg_variance.ratio(cosine, 12) == pytest.approx(truth, rel=0.05)
+    assert dgpg_variance.ratio(-0.1, 12) == np.inf
+
+
 def test_variance_bench_runs_on_power():
     options = dgpg_variance.Options(
         domain="power", agents=(10, 20), episodes=4, horizon=12, updates=0, systems=1, workers=1
     )
     rows = by_name(dgpg_variance.run(options, silent))
     assert rows["N=10: guidance, variance per agent"].unit == "($/h)^2"
-    assert rows["slope of log variance over log N, return"].expected == 1.0
+    slope = rows["slope of log noise over signal over log N, return"]
+    assert slope.expected == 1.0 and rows["slope of log variance over log N, return"].passed is None
+    ratios = [float(rows[f"N={n}: return, noise over signal"].measured) for n in (10, 20)]
+    assert float(slope.measured) == pytest.approx(np.log2(ratios[1] / ratios[0]), nan_ok=True)
     with pytest.raises(UserError, match="no offered load"):
         dgpg_variance.run(options.model_copy(update={"load": 0.5}), silent)
 

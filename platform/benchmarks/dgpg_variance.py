@@ -4,7 +4,10 @@ At every N one policy plays many independent episodes. From each episode every a
 estimates of its policy gradient: from the sampled shared return, and from the guidance. The bench
 fits the slope of log variance over log N: the return carries everybody's noise (about 1), the
 guidance only what concerns the agent itself (its nodes, its unit; about 0); arXiv 2602.20078
-states the same in its abstract. ``policies.gradient_noise`` says exactly what is measured.
+states the same in its abstract. Generated power systems of different sizes differ in what their
+agents stand to gain, so there the slopes with marks are those of noise over signal, read from the
+cosine of one episode's estimate to the mean of the others. ``policies.gradient_noise`` says exactly
+what is measured.
 """
 
 from __future__ import annotations
@@ -86,6 +89,7 @@ class Point:
     scale: tuple[float, ...]
     unit: str
     noise: tuple[GradientNoise, ...]
+    episodes: int
 
     @property
     def parts(self) -> tuple[list[Noise], list[Noise]]:
@@ -103,12 +107,31 @@ class Point:
         return of_return, of_guidance
 
     @property
+    def ratios(self) -> tuple[float, float]:
+        """Noise over signal of one episode's estimate, return and guidance; see ``ratio``."""
+        of_return, of_guidance = (ratio(cosine, self.episodes) for cosine in self.cosines)
+        return of_return, of_guidance
+
+    @property
     def cosines(self) -> tuple[float, float]:
         """Of one episode's estimate to the mean of the others, return and guidance."""
         of_return, of_guidance = (
             float(np.mean([noise.cosine for noise in part])) for part in self.parts
         )
         return of_return, of_guidance
+
+
+def ratio(cosine: float, episodes: int) -> float:
+    """Noise over signal ``r`` (variance over squared mean) of a vector with many components.
+
+    An estimate and the mean of E - 1 others with the same mean have in expectation the cosine
+    ``1 / sqrt((1 + r) (1 + r / (E - 1)))``. Infinite where the cosine is not positive.
+    """
+    if cosine <= 0.0:
+        return float("inf")
+    others = episodes - 1
+    linear, constant = 1.0 + 1.0 / others, 1.0 - 1.0 / cosine**2
+    return float(others / 2.0 * (np.sqrt(linear**2 - 4.0 * constant / others) - linear))
 
 
 def run(options: Options, progress: Report) -> list[Row]:
@@ -128,13 +151,13 @@ def run(options: Options, progress: Report) -> list[Row]:
         ]
         noise = tuple(_measure(options, given) for given in settings)
         scale = tuple(given.scale for given in settings)
-        points.append(Point(agents, scale, settings[0].unit, noise))
+        points.append(Point(agents, scale, settings[0].unit, noise, options.episodes))
     progress(len(sizes), len(sizes), "done")
-    rows = [row for point in points for row in _rows(point)]
+    rows = [row for point in points for row in _rows(point, relative=subject.relative)]
     if len(points) > 1:
-        rows += _slopes(points)
+        rows += _slopes(points, relative=subject.relative)
     if options.plot is not None:
-        write_picture(options.plot, _chart(points), (9.0, 3.8))
+        write_picture(options.plot, _chart(points, subject.relative), (9.0, 3.8))
     return rows
 
 
@@ -176,39 +199,61 @@ def _measure(options: Options, given: Setting) -> GradientNoise:
         )
 
 
-def _rows(point: Point) -> list[Row]:
+def _rows(point: Point, *, relative: bool) -> list[Row]:
     rows: list[Row] = []
-    for what, part, variance, cosine in zip(
-        ("return", "guidance"), point.parts, point.variances, point.cosines, strict=True
-    ):
+    for index, what in enumerate(("return", "guidance")):
+        part = point.parts[index]
         name = f"N={point.agents}: {what}"
         rows += [
-            Row.info(f"{name}, variance per agent", variance, point.unit),
+            Row.info(f"{name}, variance per agent", point.variances[index], point.unit),
             Row.info(f"{name}, signal to noise", float(np.mean([one.snr for one in part])), "1"),
-            Row.info(f"{name}, cosine to the mean gradient", cosine, "1"),
+            Row.info(f"{name}, cosine to the mean gradient", point.cosines[index], "1"),
         ]
+        if relative:
+            rows.append(Row.info(f"{name}, noise over signal", point.ratios[index], "1"))
     alignment = float(np.mean([one.alignment for one in point.noise]))
     return [*rows, Row.info(f"N={point.agents}: cosine of the two mean gradients", alignment, "1")]
 
 
-def _slopes(points: Sequence[Point]) -> list[Row]:
-    logs = np.log([[point.agents, *point.variances] for point in points])
-    slopes = np.polyfit(logs[:, 0], logs[:, 1:], 1)[0]
+def _slopes(points: Sequence[Point], *, relative: bool) -> list[Row]:
+    numbers = [point.agents for point in points]
+    plain = _slope(numbers, [point.variances for point in points])
     name = "slope of log variance over log N"
-    return [
-        Row.near(f"{name}, return", float(slopes[0]), "1", 1.0, SLOPE),
-        Row.near(f"{name}, guidance", float(slopes[1]), "1", 0.0, SLOPE),
+    whats = (("return", 1.0), ("guidance", 0.0))
+    if not relative:
+        return [
+            Row.near(f"{name}, {what}", value, "1", expected, SLOPE)
+            for (what, expected), value in zip(whats, plain, strict=True)
+        ]
+    rows = [
+        Row.info(f"{name}, {what}", value, "1")
+        for (what, _), value in zip(whats, plain, strict=True)
+    ]
+    name = "slope of log noise over signal over log N"
+    slopes = _slope(numbers, [point.ratios for point in points])
+    return rows + [
+        Row.near(f"{name}, {what}", value, "1", expected, SLOPE)
+        for (what, expected), value in zip(whats, slopes, strict=True)
     ]
 
 
-def _chart(points: Sequence[Point]) -> Draw:
+def _slope(numbers: Sequence[int], values: Sequence[tuple[float, float]]) -> list[float]:
+    """Of the logarithms, over the logarithm of the number of agents (NaN: a value is infinite)."""
+    logs = np.log(np.array(values))
+    if not np.isfinite(logs).all():
+        return [float("nan")] * logs.shape[1]
+    return np.polyfit(np.log(numbers), logs, 1)[0].tolist()
+
+
+def _chart(points: Sequence[Point], relative: bool) -> Draw:
     def draw(figure: Figure, palette: Palette) -> None:
         left, right = figure.subplots(1, 2)
         numbers = [point.agents for point in points]
-        variances = np.array([point.variances for point in points])
+        variances = np.array([p.ratios if relative else p.variances for p in points])
+        size = "Noise over signal" if relative else f"Variance per agent, {points[0].unit}"
         cosines = np.array([point.cosines for point in points])
         for axes, values, title in (
-            (left, variances, f"Variance per agent, {points[0].unit}"),
+            (left, variances, size),
             (right, cosines, "Cosine of one episode to the mean gradient"),
         ):
             _lines(axes, numbers, values, palette)

@@ -81,7 +81,7 @@ def horizon_rows(data: bool, options: Choice) -> list[Row]:
         scenario = RtsScenario(data=folder)
     else:
         scenario = GeneratedScenario(units=20 if options.quick else STAND_IN)
-    system = system_of(scenario)
+    system = system_of(scenario)  # pyright: ignore[reportArgumentType]
     simulator = PowerSimulator(scenario, system)
     planner = RollingHorizon(scenario, system, horizon=scenario.leads)
     observation = simulator.reset(options.seeds)

@@ -100,7 +100,7 @@ def _name(scenario: RtsScenario | GeneratedScenario) -> str:
 def _speed_rows(
     options: Options, scenario: RtsScenario | GeneratedScenario, name: str
 ) -> list[Row]:
-    simulator = PowerSimulator(scenario, system_of(scenario))
+    simulator = _simulator(scenario)
     seeds = range(options.seeds, options.seeds + options.episodes)
     _episode(simulator, options.seeds)  # what is computed once is computed now
     best = min((_episode(simulator, seed) for seed in seeds), key=lambda times: times.total)
@@ -116,6 +116,11 @@ def _speed_rows(
         Row.info(f"{name}: start of an episode", 1e3 * best.reset, "ms"),
         Row.info(f"{name}: agents", simulator.spec.agents, "1"),
     ]
+
+
+def _simulator(scenario: RtsScenario | GeneratedScenario) -> PowerSimulator:
+    system = system_of(scenario)  # pyright: ignore[reportArgumentType]
+    return PowerSimulator(scenario, system)
 
 
 def _episode(simulator: PowerSimulator, seed: int) -> Times:
@@ -135,11 +140,11 @@ def merit_points(observation: Observation, column: int) -> Floats:
     """Set-points ``[A, 1]`` MW of the merit order, from the share in an agent's ``column``."""
     share = np.clip(observation.agent[:, column, None], 0.0, 1.0)
     wanted = observation.low + (observation.high - observation.low) * share
-    return np.clip(wanted, observation.low, observation.high)
+    return np.clip(wanted, observation.low, observation.high).astype(np.float32)
 
 
 def _memory_rows(options: Options, scenario: RtsScenario | GeneratedScenario) -> list[Row]:
-    simulator = PowerSimulator(scenario, system_of(scenario))
+    simulator = _simulator(scenario)
     _episode(simulator, options.seeds)
     peaks: list[float] = []
     for count in (FEW, MANY):

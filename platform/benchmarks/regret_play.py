@@ -228,4 +228,5 @@ def foresight_cost(factory: DomainFactory, seed: int) -> float:
     from ...simulators.power.system import system_of
 
     scenario = cast("Scenario", factory.values())
-    return Foresight(scenario, system_of(scenario)).bound(seed).value
+    system = system_of(scenario)  # pyright: ignore[reportArgumentType]
+    return Foresight(scenario, system).bound(seed).value

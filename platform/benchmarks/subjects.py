@@ -21,8 +21,6 @@ PER_HOUR = 12
 """Intervals of an hour of power dispatch."""
 WIDE = 100.0
 """Multiple of every line's limit where noise is measured."""
-PLAIN = {"guidance": {"alpha": {"schedule": "fixed", "start": 0.0}}}
-"""MAPPO and IPPO: the same networks without guidance."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +35,8 @@ class Subject:
         bounds: rules with more information than a policy to show; bound: what that is, in words.
         rivals: rules that a guided learner should be ahead of, beside the best with its own
             information; led: whether that is promised (marked) here.
-        systems: systems over which noise is averaged, since each is another one.
+        systems: systems over which noise is averaged, since each is another one; relative: whether
+            noise is measured against the signal, since systems differ in what is to be gained.
         timed: number of agents at which the training time is promised.
         returns: what a return is; figure, unit: of the episode's cost, where it is shown too.
     """
@@ -55,6 +54,7 @@ class Subject:
     led: bool
     timed: int | None
     systems: int
+    relative: bool
     returns: str
     figure: str | None = None
     unit: str = "1"
@@ -79,9 +79,11 @@ class Subject:
         guided = self.config().learner
         if name == "dgpg":
             return guided
-        values = guided.model_dump() | {"algorithm": name}
-        values["guidance"] = values["guidance"] | PLAIN["guidance"]
-        return LearnerConfig.model_validate(values)
+        plain = guided.model_dump()
+        plain["algorithm"] = name
+        # The same networks, without guidance.
+        plain["guidance"]["alpha"] = {"schedule": "fixed", "start": 0.0}
+        return LearnerConfig.model_validate(plain)
 
 
 def _cloud(agents: int, horizon: int, load: float) -> Mapping[str, Any]:
@@ -112,6 +114,7 @@ SUBJECTS: Mapping[Name, Subject] = {
         led=True,
         timed=200,
         systems=1,
+        relative=False,
         returns="return (minus mean response, s)",
     ),
     "power": Subject(
@@ -128,6 +131,7 @@ SUBJECTS: Mapping[Name, Subject] = {
         led=False,
         timed=None,
         systems=4,
+        relative=True,
         returns="return (minus cost, normal intervals)",
         figure="cost_usd",
         unit="$",
@@ -154,7 +158,7 @@ def noise_of(subject: Subject, agents: int, horizon: int, load: float, system: i
     their noise, and that is not what more agents add. Heavy tails are left out too: cloud load is
     moderate, no unit or line fails, no line binds and missing reserve has no price (which lines
     bind and where reserve ends is a matter of each generated system, not of N). ``system`` is the
-    seed of a generated power system.
+    seed of a generated power system and of its day.
     """
     if subject.domain == "cloud":
         pattern = {"amplitude": 0.0, "burst_share": 0.0}
@@ -168,13 +172,16 @@ def noise_of(subject: Subject, agents: int, horizon: int, load: float, system: i
         "prices": {"reserve": 0.0},
         "system": system,
     }
-    day = OneDay("power", subject.scenario, {**subject.settings(agents, horizon, load), **still})
+    settings = {**subject.settings(agents, horizon, load), **still}
+    day = OneDay("power", subject.scenario, settings, day=system)
     return Setting(day, day.normal(), "($/h)^2")
 
 
 @dataclass(frozen=True, slots=True)
 class OneDay(DomainFactory):
-    """Power episodes that all play the same day."""
+    """Power episodes that all play the same ``day``, the seed of one."""
+
+    day: int = 0
 
     def simulator(self) -> Simulator:
         """The scenario's simulator, whose seeds do not change the day."""
@@ -182,15 +189,16 @@ class OneDay(DomainFactory):
         from ...simulators.power.system import system_of
 
         scenario = self._generated()
-        system = system_of(scenario)
-        day = replace(system, episode=lambda _, intervals: system.episode(0, intervals))
+        system = system_of(scenario)  # pyright: ignore[reportArgumentType]
+        day = replace(system, episode=lambda _, intervals: system.episode(self.day, intervals))
         return PowerSimulator(scenario, day)
 
     def normal(self) -> float:
         """$/h that the reward is a multiple of."""
         from ...simulators.power.system import system_of
 
-        return system_of(self._generated()).fleet.normal
+        system = system_of(self._generated())  # pyright: ignore[reportArgumentType]
+        return system.fleet.normal
 
     def _generated(self) -> GeneratedScenario:
         return GeneratedScenario.model_validate(dict(self.settings))
