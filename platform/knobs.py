@@ -114,6 +114,8 @@ def show_value(value: Any) -> str:
         return f'"{value}"'
     if isinstance(value, tuple | list):
         return "[" + ", ".join(show_value(item) for item in value) + "]"
+    if isinstance(value, BaseModel):
+        return "{" + ", ".join(f"{name} = {show_value(item)}" for name, item in value) + "}"
     return "none" if value is None else str(value)
 
 

@@ -1,14 +1,18 @@
 """Frequency, generation control and the line to the units, inside the simulator."""
 
+import tomllib
+
 import numpy as np
 import pytest
 from power_small import small_grid
 from power_toys import QUIET, Record, at_random, column, generated, share, toy
 from test_power_plant import trip_at, with_units
 
+from fairlead.platform.knobs import knobs, show_value
+from fairlead.platform.template import template
 from fairlead.simulators.power.regulation import Line
-from fairlead.simulators.power.response import Online
-from fairlead.simulators.power.scenario import Outages, Regulation, Transmission
+from fairlead.simulators.power.response import Online, ShedStage
+from fairlead.simulators.power.scenario import GeneratedScenario, Outages, Regulation, Transmission
 from fairlead.simulators.power.swing import Swing
 
 SIMULATED = {"regulation": Regulation(simulated=True)}
@@ -221,3 +225,15 @@ def test_delay_must_be_shorter_than_an_interval():
     simulator = generated(telemetry=Transmission(delay=300.0))
     with pytest.raises(ValueError, match=r"delay is 300\.0 s"):
         simulator.reset(0)
+
+
+def test_its_knobs_can_be_written_and_read_back():
+    stages = (ShedStage(frequency=59.4, share=0.2),)
+    scenario = GeneratedScenario(
+        regulation=Regulation(simulated=True, shedding=stages, nominal=50.0),
+        telemetry=Transmission(loss=0.1, expiry=2),
+    )
+    assert GeneratedScenario(**tomllib.loads(template(scenario))) == scenario
+    shown = {knob.name: show_value(knob.value) for knob in knobs(scenario)}
+    assert shown["regulation.shedding"] == "[{frequency = 59.4, share = 0.2}]"
+    assert shown["telemetry.expiry"] == "2"

@@ -65,6 +65,9 @@ class Interval:
     reserve_left: float
 
 
+FIGURES = tuple(field.name for field in fields(Interval))
+
+
 class Ledger:
     """Running sums of an episode.
 
@@ -80,7 +83,7 @@ class Ledger:
     def reset(self) -> None:
         """A new episode."""
         self._costs = np.zeros(len(PARTS))
-        self._sums = np.zeros(len(Interval.__slots__))
+        self._sums = np.zeros(len(FIGURES))
         self._count = 0
         self._worst_residual = 0.0
         self._worst_overload = 0.0
@@ -103,7 +106,7 @@ class Ledger:
             storage=storage,
         )
         self._costs += [getattr(costs, part) for part in PARTS]
-        self._sums += [getattr(seen, name) for name in Interval.__slots__]
+        self._sums += [getattr(seen, name) for name in FIGURES]
         self._count += 1
         self._worst_residual = max(self._worst_residual, abs(seen.residual))
         self._worst_overload = max(self._worst_overload, seen.overload)
@@ -124,7 +127,7 @@ class Ledger:
 
     def metrics(self) -> dict[str, float]:
         """Figures so far, by Prescient's names where it has one."""
-        sums = dict(zip(Interval.__slots__, self._sums.tolist(), strict=True))
+        sums = dict(zip(FIGURES, self._sums.tolist(), strict=True))
         costs = dict(zip(PARTS, self._costs.tolist(), strict=True))
         hours, count = self._hours, max(self._count, 1)
         return {

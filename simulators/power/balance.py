@@ -154,6 +154,7 @@ def within_limits(
     if not (np.abs(flow) > limit).any():
         return wanted
     watched, sign = np.abs(flow) > LOADED * limit, np.sign(flow)
+    found = wanted
     for _ in range(JOIN):
         rows = sign[watched, None] * effect[watched]
         excess = (sign * flow - limit)[watched]
