@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 from functools import cache
+from unittest import mock
 
 import numpy as np
 import pytest
 from box_domain import rows_of
 from hypothesis import given
 from hypothesis import strategies as st
+from serving import HandClock
 
+from fairlead.platform.client.asking import Answer, Client, Unavailable
+from fairlead.platform.client.set_points import set_points
+from fairlead.platform.daemon.events import Hub
+from fairlead.platform.daemon.slot import LiveSlot
 from fairlead.platform.decision.asking import Injected
 from fairlead.platform.decision.core import decide
 from fairlead.platform.decision.settings import SlotSettings
@@ -28,6 +35,7 @@ from fairlead.platform.files import UserError
 from fairlead.platform.power import power
 from fairlead.platform.power_costs import RESOLUTION, WEATHER
 from fairlead.platform.power_live import power_live
+from fairlead.platform.wire import answers
 from fairlead.policies.heuristics.power_local import Standing, local
 from fairlead.simulators.interface import Choice
 from fairlead.simulators.power.balance import balance
@@ -251,6 +259,88 @@ def test_a_sensor_that_fails_does_not_unbalance_the_others():
     _, found = decided(spread(seen, 5), replace(seen, agent=agent), settings)
     assert found.outcome == "degraded" and found.source[7] == Source.BASELINE
     assert abs(float(found.actions.sum(dtype=np.float64)) - DEMAND[4]) < 0.01
+
+
+def answer_of(actions, **fields):
+    rows = len(actions)
+    known = {
+        "source": np.full(rows, Source.PROJECTED, np.int8),
+        "cause": np.full(rows, Cause.COUPLING, np.int8),
+        "local": False, "problem": "", "decision": "power-0a0a0a0a-1", "bundle": "b",
+        "mode": "policy", "outcome": "ok", "attempts": 1, "seconds": 0.001,
+    }  # fmt: skip
+    return Answer(actions=actions, **{**known, **fields})
+
+
+def test_an_answer_that_has_expired_is_not_executed():
+    seen = SEEN[4]
+    mine = Client("http://127.0.0.1:9", "power", fallback=LIVE.baseline, timeout=0.05)
+    reports = []
+    mine.report = lambda decision, **fields: reports.append((decision, fields))
+    fresh = answer_of(spread(seen, 1), valid_until=time.time() + 60)
+    assert mine.in_force(fresh, seen) is fresh and reports == []
+    assert mine.in_force(replace(fresh, valid_until=float("inf")), seen).local is False
+    late = mine.in_force(replace(fresh, valid_until=time.time() - 1), seen)
+    assert late.local and "expired" in late.problem
+    np.testing.assert_array_equal(late.actions, LIVE.baseline.act(seen, None))
+    assert reports == [("power-0a0a0a0a-1", {"measured": {"set_points_expired": SPEC.agents}})]
+    alone = Client("http://127.0.0.1:9", "power", timeout=0.05)
+    with pytest.raises(Unavailable, match="expired"):
+        alone.in_force(replace(fresh, valid_until=1.0), seen)
+
+
+def test_the_message_to_a_unit():
+    points = set_points(
+        answer_of(np.array([[60.0], [-5.0]], np.float32), valid_until=1_700_000_000.25),
+        ("coal 1", "battery"),
+        np.array([50.0, 5.0]),
+        300.0,
+    )
+    assert points[0].document() == {
+        "unit": "coal 1",
+        "set_point_mw": 60.0,
+        "ramp_mw_per_min": 2.0,
+        "valid_until": "2023-11-14T22:13:20.250+00:00",
+        "reason": "projected: coupling",
+    }
+    assert points[1].power == -5.0 and points[1].ramp == 2.0
+    lasting = replace(points[0], valid_until=float("inf"), reason="policy")
+    assert lasting.document()["valid_until"] is None
+    with pytest.raises(ValueError, match="do not fit"):
+        set_points(answer_of(np.zeros((2, 1), np.float32)), ("a",), np.zeros(1), 300.0)
+
+
+class Only:
+    """A roll-out without a policy."""
+
+    champion = Runtime(SPEC, None, None, LIVE)
+
+    def choose(self, request, ticks):
+        return self.champion, "champion"
+
+    def after(self, entry):
+        pass
+
+
+@pytest.mark.parametrize(("expiry", "told"), [(0.0, None), (450.0, 1_700_000_450.0)])
+def test_the_answer_says_until_when_it_holds(expiry, told):
+    slot = LiveSlot(
+        domain="power",
+        boot="0a0a0a0a",
+        settings=SlotSettings(deadline=5.0, expiry=expiry),
+        rollout=Only(),
+        recorder=mock.Mock(healthy=True),
+        meter=mock.Mock(),
+        hub=Hub(),
+        state=State(),
+        history=10**6,
+        clock=HandClock(),
+    )
+    try:
+        entry = slot.decide(Request(SEEN[3], observed=1_700_000_000.0, received=1000.0))
+        assert answers.parameters(entry, None).get("valid_until") == told
+    finally:
+        slot.close()
 
 
 def test_refusals():

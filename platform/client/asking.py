@@ -14,6 +14,7 @@ from typing import Any, Self, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from ...ops.contract import REPORTED
 from ...policies.interface import Controller
 from ...simulators.interface import HOLD, Floats, Ints, Observation
 from ..decision.types import Actions, Cause, Rejected, Request, Source
@@ -61,6 +62,7 @@ class Answer:
         attempts: how often the daemon was asked; 0 while the circuit is open.
         seconds: from the call to the answer.
         preference: ``[n, K]`` scores, if asked for and known.
+        valid_until: wall clock, s since 1970, after which it must not be executed any more.
     """
 
     actions: Actions
@@ -75,6 +77,7 @@ class Answer:
     attempts: int
     seconds: float
     preference: Floats | None = None
+    valid_until: float = float("inf")
 
 
 class Client:
@@ -205,6 +208,27 @@ class Client:
         self.circuit.failed()
         return self._local(observation, why, start, tries)
 
+    def in_force(self, answer: Answer, observation: Observation) -> Answer:
+        """The answer, if it may still be executed; else what the fallback rule decides now.
+
+        To be asked right before executing. That an answer expired is reported, so that the daemon
+        counts it (power: ``power_set_points_expired_total``).
+
+        Raises:
+            Unavailable: it has expired, and there is no fallback rule.
+        """
+        late = time.time() - answer.valid_until
+        if late <= 0:
+            return answer
+        why = Unavailable(f"the answer expired: {late:.3g} s ago")
+        instead = self._local(observation, why, time.monotonic(), 0)
+        if "set_points_expired" in REPORTED.get(self._domain, {}):
+            try:
+                self.report(answer.decision, measured={"set_points_expired": len(answer.actions)})
+            except Unavailable as failure:
+                _LOG.warning("that decision %s expired: %s", answer.decision, failure)
+        return instead
+
     def report(
         self,
         decision: str,
@@ -283,6 +307,7 @@ class Client:
             attempts=0,
             seconds=0.0,
             preference=tensors.get("preference"),
+            valid_until=_moment(header.get("valid_until")),
         )
 
     def _remember(self, decision: str, observation: Observation) -> None:
@@ -342,6 +367,11 @@ class Client:
         last = self._last
         near = middle if last is None or last.shape != middle.shape else last
         return np.clip(near, observation.low, observation.high)
+
+
+def _moment(value: object) -> float:
+    """A point in time that an answer names; infinite if it names none."""
+    return float(value) if isinstance(value, int | float) else float("inf")
 
 
 def infeasible(observation: Observation, actions: Actions) -> str:

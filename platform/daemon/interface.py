@@ -56,6 +56,7 @@ class Entry:
         probe: a self-test, not a real decision: neither audited nor shown nor counted.
         previous: digest of ``runtime.previous`` then (empty: none), which replays ask if it was
             asked.
+        valid_until: wall clock after which it must not be executed; infinite: until the next one.
     """
 
     id: str
@@ -68,6 +69,7 @@ class Entry:
     principal: str = "local"
     probe: bool = False
     previous: str = ""
+    valid_until: float = float("inf")
 
 
 class Recorder(Protocol):

@@ -137,6 +137,7 @@ class LiveSlot:
             principal=principal,
             probe=probe,
             previous="" if runtime.previous is None else runtime.previous.digest,
+            valid_until=clock.wall + (self.settings.expiry or float("inf")),
         )
         if probe:
             return entry

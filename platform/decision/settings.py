@@ -89,6 +89,14 @@ class SlotSettings(Settings):
         gt=0,
         lt=1,
     )
+    expiry: float = knob(
+        0.0,
+        "how long an answer may be executed, from its decision on; after it a bridge holds or "
+        "follows its own rule (0: until the next answer)",
+        unit="s",
+        usual="1..3 ticks",
+        ge=0,
+    )
     backend: Literal["numpy", "onnx"] = knob(
         "numpy", "what runs the policy; numpy recomputes bit for bit in replays"
     )

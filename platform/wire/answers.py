@@ -42,7 +42,10 @@ def datatype(array: Array) -> str:
 
 
 def parameters(entry: Entry, left: float | None) -> dict[str, Any]:
-    """Identity of the decision; ``left`` is the time until its deadline, s."""
+    """Identity of the decision; ``left`` is the time until its deadline, s.
+
+    ``valid_until`` (s since 1970) is there if the slot's answers expire.
+    """
     decision = entry.decision
     found: dict[str, Any] = {
         "decision": entry.id,
@@ -50,6 +53,8 @@ def parameters(entry: Entry, left: float | None) -> dict[str, Any]:
         "mode": decision.mode,
         "outcome": decision.outcome,
     }
+    if entry.valid_until < float("inf"):
+        found["valid_until"] = entry.valid_until
     if left is not None:
         found["deadline_left_ms"] = round(1000.0 * left, 3)
     return found
