@@ -14,6 +14,7 @@ from ..simulators.power.scenario import (
     ActivsgScenario,
     CaliforniaScenario,
     GeneratedScenario,
+    Grid2opScenario,
     RtsScenario,
     Scenario,
 )
@@ -31,6 +32,7 @@ SCENARIOS: Mapping[str, type[BaseModel]] = {
     "rts-gmlc": RtsScenario,
     "activsg2000": ActivsgScenario,
     "california": CaliforniaScenario,
+    "grid2op": Grid2opScenario,
 }
 
 

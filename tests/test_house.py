@@ -156,7 +156,7 @@ def test_the_standard_library_keeps_its_platform_module():
 
 def test_every_third_party_import_is_declared():
     wanted = {*PROJECT["project"]["dependencies"]}
-    for extra in ("train", "serve", "sign", "dash"):
+    for extra in ("train", "serve", "sign", "dash", "grid2op"):
         wanted |= {*PROJECT["project"]["optional-dependencies"][extra]}
     names = {re.split(r"[\[<>=]", line)[0].lower() for line in wanted}
     # One package's newest release has the lowest version number; only a pin finds it.

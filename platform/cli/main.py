@@ -32,6 +32,7 @@ COMMANDS = (
     "registry",
     "replay",
     "drive",
+    "bridge",
     "extender",
     "ops",
     "validate",
@@ -41,7 +42,7 @@ COMMANDS = (
 )
 """Modules with a ``register`` function, in the order in which help shows them."""
 
-EXTRAS = ("train", "serve", "sign", "dash", "dev")
+EXTRAS = ("train", "serve", "sign", "dash", "grid2op", "dev")
 """Extras to suggest for a missing package, best first."""
 
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")

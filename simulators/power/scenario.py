@@ -170,4 +170,16 @@ class CaliforniaScenario(PowerScenario):
     data: str | None = knob(None, "folder with the data (none: FAIRLEAD_DATA)")
 
 
-Scenario = GeneratedScenario | RtsScenario | ActivsgScenario | CaliforniaScenario
+class Grid2opScenario(PowerScenario):
+    """Grid and chronics of a Grid2Op environment (needs the extra grid2op), all units connected."""
+
+    name: Literal["grid2op"] = knob("grid2op", "scenario name")
+    environment: str = knob(
+        "l2rpn_case14_sandbox", "name of an environment that comes with the package"
+    )
+    limit_scale: float = knob(
+        0.85, "multiple of every branch limit; the rest is left to reactive flows", gt=0
+    )
+
+
+Scenario = GeneratedScenario | RtsScenario | ActivsgScenario | CaliforniaScenario | Grid2opScenario

@@ -15,6 +15,7 @@ from .exogenous import Packing
 from .fleet import Fleet, fleet_of, with_stores
 from .forecasts import Forecaster
 from .grid import Grid
+from .grid2op_case import grid2op
 from .network import Network, Susceptance
 from .scenario import PowerScenario, Scenario
 from .series import Series
@@ -127,6 +128,7 @@ def system_of(scenario: Scenario) -> System:
             "rts-gmlc": rts_gmlc,
             "activsg2000": activsg,
             "california": california,
+            "grid2op": grid2op,
         },
     )
     grid, days = sources[kind](scenario)  # type: ignore[operator]
