@@ -89,6 +89,7 @@ def read_grid(env: Any) -> Grid:
     Raises:
         GridError: what :func:`.grid.check_grid` finds.
     """
+    env.set_id(0)
     first = env.reset()
     subs = len(env.name_sub)
     load = np.bincount(env.load_to_subid, weights=first.load_p, minlength=subs)
