@@ -82,6 +82,26 @@ class Fleet:
         return len(self.name)
 
 
+def from_zero(grid: Grid) -> Grid:
+    """The grid with curtailable units that can be set to 0, whatever minimum its data give.
+
+    Their first line of cost is continued; a unit of one output gets a flat one.
+    """
+    units = grid.units
+    raised = units.renewable & units.curtailable & (units.low > 0.0)
+    if not raised.any():
+        return grid
+    power, cost = units.curve.power.copy(), units.curve.cost.copy()
+    width, rise = np.diff(power, axis=1), np.diff(cost, axis=1)
+    rows = np.arange(len(units.name))
+    first = (width > 0.0).argmax(axis=1)
+    slope = rise[rows, first] / np.where(width[rows, first] > 0.0, width[rows, first], 1.0)
+    cost[raised, 0] -= (slope * units.low)[raised]
+    power[raised, 0] = 0.0
+    low = np.where(raised, 0.0, units.low)
+    return replace(grid, units=replace(units, low=low, curve=Curves(power, cost)))
+
+
 def with_stores(grid: Grid, *, batteries: int, flexible: float) -> Grid:
     """The grid with a scenario's batteries and flexible loads among its storages."""
     if not batteries and not flexible and not grid.flexible.any():

@@ -58,6 +58,7 @@ class NodalPrices:
     def __init__(self, fleet: Fleet, merit: MeritOrder, *, cap: float) -> None:
         self._cap = cap
         self._slope = merit.slope
+        self._weight = fleet.high / max(float(fleet.high.sum()), 1e-9)
         self._start = np.ascontiguousarray(fleet.curve.power[:, :-1])
         self._multiplier = np.zeros(0)
         self._sign = np.zeros(0)
@@ -100,6 +101,11 @@ class NodalPrices:
         sign = np.where(fresh, np.sign(flow[near]), self._sign[near])
         rows = -sign[:, None] * effect[near]
         room = MARGIN * limit[near] - sign * base[near]
+        # Seen from all units together instead of the reference bus, whose own lines would otherwise
+        # carry whatever the prices do not yet balance.
+        mean = rows @ self._weight
+        rows = rows - mean[:, None]
+        room = room + mean * demand
         multiplier = self._multiplier[near]
         price = self._price if (multiplier > 0.0).any() else merit.price
         price, multiplier, power = self._follow(

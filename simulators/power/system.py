@@ -12,7 +12,7 @@ from ..interface import Bools, Doubles
 from ..streams import Streams
 from .day import Day, Layout
 from .exogenous import Packing
-from .fleet import Fleet, fleet_of, with_stores
+from .fleet import Fleet, fleet_of, from_zero, with_stores
 from .forecasts import Forecaster
 from .grid import Grid
 from .grid2op_case import grid2op
@@ -72,7 +72,7 @@ def build(
     grid: Grid, days: Days, scenario: PowerScenario, *, convention: Susceptance = "x"
 ) -> System:
     """A system on ``grid`` whose days come from ``days``."""
-    grid = with_stores(grid, batteries=scenario.batteries, flexible=scenario.flexible)
+    grid = with_stores(from_zero(grid), batteries=scenario.batteries, flexible=scenario.flexible)
     fleet = fleet_of(grid, interval=scenario.interval)
     limited = scenario.network and len(grid.branches.name) > 0
     layout = Layout(grid, fleet)
