@@ -131,6 +131,24 @@ def test_a_stop_is_announced_and_the_unit_comes_down_for_it():
     assert record.metrics["shed_mwh"] == 0.0
 
 
+def test_units_that_stop_in_the_same_hour_stop_one_after_another():
+    small = {"low": 20.0, "ramp": 2.0, "high": 40.0, "slopes": (40.0,)}
+    big = {"ramp": 3.0, "high": 300.0, "slopes": (10.0,)}
+    grid = small_grid([big, *[small] * 4], loads=(250.0,))
+    plan = np.array([[1, 1, 1, 1, 1]] * 2 + [[1, 0, 0, 0, 0]] * 2)
+    simulator = toy(grid, np.full(48, 250.0), plan=plan, hours=4)
+    record = Record(simulator, column(simulator, "merit"))
+    on = np.stack([one.top for one in record.outlooks]) > 0.0
+    stops = [int(np.argmin(on[:, agent])) for agent in range(1, 5)]
+    assert sorted(stops) == [24, 27, 30, 33]
+    # 80 MW at once would be more than the big one's 15 MW an interval.
+    assert record.metrics["shed_mwh"] <= 4 * 5.0 / 12.0 + 1e-3
+    assert record.metrics["starts"] == 0.0
+    ends = np.array([one.stop_in for one in record.outlooks])
+    for agent, stop in enumerate(stops, start=1):
+        assert ends[12:stop, agent].tolist() == list(range(stop - 12, 0, -1))
+
+
 def trip_at(simulator, agent, seconds):
     """Let ``agent`` fail at that second of the episode (after ``reset``)."""
     plant, calendar = simulator._plant, simulator._calendar

@@ -52,7 +52,7 @@ class PowerSimulator:
         self._epochs = round(scenario.hours * HOUR / scenario.interval)
         self._flows = Flows(system, scenario)
         self._rules = Rules.of(fleet, system.grid.units)
-        self._plant = Plant(fleet, self._rules, self._flows.topology)
+        self._plant = Plant(fleet, self._rules, self._flows.topology, spacing=scenario.interval)
         self._limits = Limits(fleet, scenario.interval)
         self._table = CostTable(fleet.curve)
         self._observer = Observer(

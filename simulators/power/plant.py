@@ -1,9 +1,9 @@
 """Units over time: on, off, starting, stopping, failed, as SimPy callbacks; branches in and out.
 
 Once an hour the committed plan is carried out: starts begin early enough to be ready, stops are
-announced an hour ahead so that the unit can come down. If failures or the forecast leave too little
-capacity, stops are called off and quick units are started, cheapest first. None of this reads a set
-point.
+announced an hour ahead or more so that the unit can come down. If failures or the forecast leave
+too little capacity, stops are called off and quick units are started, cheapest first. None of this
+reads a set point.
 """
 
 from __future__ import annotations
@@ -79,6 +79,7 @@ class Plant:
         fleet: the agents.
         rules: their starts and stops.
         topology: of the network; branches are opened and closed in it. ``None``: copper plate.
+        spacing: s between the stops of units that are stopped in the same hour.
 
     Attributes:
         on: ``[A]`` bool, may produce.
@@ -89,8 +90,11 @@ class Plant:
         tally: counts.
     """
 
-    def __init__(self, fleet: Fleet, rules: Rules, topology: Topology | None) -> None:
+    def __init__(
+        self, fleet: Fleet, rules: Rules, topology: Topology | None, *, spacing: float = 300.0
+    ) -> None:
         self._fleet, self._rules, self._topology = fleet, rules, topology
+        self._spacing = spacing
         self._order = ranking(fleet)
         self._every = np.arange(fleet.size)
         self.tally = Tally()
@@ -171,12 +175,8 @@ class Plant:
         """Carry out the plan for the hour that begins."""
         now, plan, fleet = self._calendar.now, self._plan, self._fleet
         last = plan.shape[0] - 1
-        stopped = self.stop_at <= now
-        if stopped.any():
-            self.on[stopped] = False
-            self.since[stopped] = now
-            self.stop_at[stopped] = inf
-            self.changed = True
+        for agent in np.flatnonzero(self.stop_at <= now).tolist():
+            self.stop(agent, float(self.stop_at[agent]))
         rested = (now - self.since) / HOUR
         kind = (rested[:, None] >= self._rules.after).sum(axis=1) - 1
         kind = np.maximum(kind, 0)
@@ -187,9 +187,10 @@ class Plant:
         starting = may & plan[ahead, self._every]
         if hour == last:
             return
-        ends = self.on & fleet.thermal & ~plan[hour + 1]
+        stays = self.on & (self.stop_at == inf)
+        ends = stays & fleet.thermal & ~plan[hour + 1]
         ends &= (now + HOUR - self.since) / HOUR >= self._rules.least[:, 0]
-        soon = self.on | starting | (self._ready < now + QUICK * HOUR)
+        soon = stays | starting | (self._ready < now + QUICK * HOUR)
         capacity = float(fleet.high[soon & ~ends & fleet.thermal].sum())
         short = float(self._need[hour : hour + 3].max()) + self._surprise(now) - capacity
         for agent in self._order.tolist():
@@ -200,11 +201,34 @@ class Plant:
                 ends[agent] = False
                 starting[agent] |= quick
                 short -= float(fleet.high[agent])
-        if ends.any():
-            self.stop_at[ends] = now + HOUR
-            self.changed = True
+        self._announce(ends, now + HOUR)
         for agent in np.flatnonzero(starting).tolist():
             self._start(agent, float(lead[agent]), float(self._rules.cost[agent, kind[agent]]))
+
+    def _announce(self, ends: Bools, time: float) -> None:
+        """Stop units from ``time`` on, the most expensive first.
+
+        One after another within an hour: the minima of many that stop at once would be more than
+        the others can climb in an interval.
+        """
+        agents = self._order[ends[self._order]][::-1]
+        if not agents.size:
+            return
+        slots = max(int(HOUR / self._spacing), 1)
+        late = np.arange(agents.size) * slots // agents.size * self._spacing
+        self.stop_at[agents] = time + late
+        self.changed = True
+        for agent, due in zip(agents.tolist(), self.stop_at[agents].tolist(), strict=True):
+            self._calendar.at(due, _Stop(self, agent, due))
+
+    def stop(self, agent: int, due: float) -> None:
+        """A stop happens, unless a failure came first."""
+        if self.stop_at[agent] != due:
+            return
+        self.on[agent] = False
+        self.since[agent] = due
+        self.stop_at[agent] = inf
+        self.changed = True
 
     def _start(self, agent: int, hours: float, cost: float) -> None:
         now = self._calendar.now
@@ -233,6 +257,17 @@ class _Hour(Wake):
 
     def _act(self, _: Wake) -> None:
         self.plant.hour(self.hour)
+
+
+class _Stop(Wake):
+    __slots__ = ("agent", "due", "plant")
+
+    def __init__(self, plant: Plant, agent: int, due: float) -> None:
+        super().__init__([self._act])
+        self.plant, self.agent, self.due = plant, agent, due
+
+    def _act(self, _: Wake) -> None:
+        self.plant.stop(self.agent, self.due)
 
 
 class _Ready(Wake):
