@@ -63,7 +63,7 @@ class Reader:
 
     def priced(self, observation: Observation, prices: Prices) -> Priced:
         """The cost functions of an observation."""
-        seen = observation.agent
+        seen = observation.agent.astype(np.float64)
         power, capacity = self.standing.read(observation)
         marginal = seen[:, self._marginal] * PRICE
         free = (marginal <= 0.0) & (seen[:, self.minimum] >= 0.0)

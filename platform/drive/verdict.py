@@ -199,7 +199,8 @@ def _phase(driven: Driven, phase: str) -> list[Row]:
 
 def _service(driven: Driven) -> list[Row]:
     """How the daemon and the wire did."""
-    heard = np.concatenate([run.seconds[~run.local] for run in driven.runs])
+    # Epochs that an episode did not have took no time.
+    heard = np.concatenate([run.seconds[~run.local & (run.seconds > 0)] for run in driven.runs])
     rows: list[Row] = []
     if heard.size:
         middle, high = np.quantile(heard, [0.5, 0.99])

@@ -6,7 +6,7 @@ import time
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 
@@ -103,7 +103,8 @@ class Session:
                 "bundles of power/grid2op: fairlead train power --scenario grid2op"
             )
         scenario = Grid2opScenario.model_validate(bundle.manifest["scenario"]["settings"])
-        system = system_of(scenario)
+        # Frozen settings have a hash, which the type checker does not see.
+        system = system_of(scenario)  # pyright: ignore[reportArgumentType]
         try:
             self._mirror = Mirror(scenario, system, spec)
         except ValueError as error:
@@ -225,9 +226,8 @@ def by_daemon(client: Client, *, fallback: bool = False, seed: int = 0) -> Decid
 
     def decide(observation: Observation, step: int, name: str) -> Answer:
         deadline = NO_TIME if fallback else None
-        asked = client.decide(
+        return client.decide(
             observation, seq=step + 1, episode=name, deadline=deadline, seed=seed + step
         )
-        return cast("Answer", asked)
 
     return decide

@@ -28,7 +28,8 @@ class ShareRule:
     def act(self, observation: Observation, rng: np.random.Generator) -> Floats:
         """Set-points ``[A, 1]``."""
         del rng
-        share = np.clip(observation.agent[:, self._column, None], 0.0, 1.0)
+        seen = observation.agent[:, self._column, None]
+        share = np.clip(seen, np.float32(0.0), np.float32(1.0))
         wanted = observation.low + (observation.high - observation.low) * share
         return np.clip(wanted, observation.low, observation.high)
 

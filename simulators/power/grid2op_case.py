@@ -92,7 +92,9 @@ def read_grid(env: Any) -> Grid:
     env.set_id(0)
     first = env.reset()
     subs = len(env.name_sub)
-    load = np.bincount(env.load_to_subid, weights=first.load_p, minlength=subs)
+    load: Doubles = np.bincount(
+        env.load_to_subid, weights=np.asarray(first.load_p, np.float64), minlength=subs
+    ).astype(np.float64)
     names = tuple(str(name) for name in env.name_sub)
     return check_grid(
         Grid(
