@@ -102,7 +102,7 @@ def grid2op(
                 progress(total, len(players) * count, player)
     idle = sum(each.steps for each in played["do nothing"])
     rows = [row for player, runs in played.items() for row in _rows(player, runs, idle)]
-    name = f"bridge grid2op, {session.env.env_name}, {count} episodes"
+    name = f"bridge grid2op, {session.environment}, {count} episodes"
     last = [message.document() for message in played["daemon, policy"][-1].messages]
     raise typer.Exit(report(name, rows, as_json=as_json, extra={"set_points": last}))
 

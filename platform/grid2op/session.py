@@ -91,6 +91,9 @@ class Session:
     Args:
         bundle: of scenario ``grid2op``.
 
+    Attributes:
+        environment: name of the environment; env: Grid2Op's object.
+
     Raises:
         UserError: a bundle of another scenario, or of other agents.
     """
@@ -109,6 +112,7 @@ class Session:
             self._mirror = Mirror(scenario, system, spec)
         except ValueError as error:
             raise UserError(f"{bundle.folder}: {error}") from error
+        self.environment = scenario.environment
         self.env: Any = open_environment(scenario.environment)
         self._fleet = system.fleet
         self._plant = Plant(self.env, system.grid, system.fleet)

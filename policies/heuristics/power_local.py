@@ -31,7 +31,7 @@ class ShareRule:
         seen = observation.agent[:, self._column, None]
         share = np.clip(seen, np.float32(0.0), np.float32(1.0))
         wanted = observation.low + (observation.high - observation.low) * share
-        return np.clip(wanted, observation.low, observation.high)
+        return np.clip(wanted, observation.low, observation.high).astype(np.float32)
 
 
 class Standing:
