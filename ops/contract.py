@@ -85,6 +85,10 @@ _DECISIONS = (
     counter("decision_deadline_misses_total", "Stages that ran out of time.", stage=STAGES),
     gauge("decision_deadline_seconds", "Configured time for a whole decision."),
     gauge("tick_seconds", "Expected time between two observations."),
+    gauge(
+        "decision_validity_seconds",
+        "Configured time for which an answer may be executed; NaN: until the next one.",
+    ),
 )
 
 _REQUESTS = (

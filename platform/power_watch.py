@@ -28,7 +28,6 @@ _REPORTS: Mapping[str, tuple[str, float]] = {
     "overload_mwh": ("overload_joules", MWH),
     "reserve_shortfall_mwh": ("reserve_shortfall_joules", MWH),
     "frequency_outside_s": ("off_frequency_seconds", 1.0),
-    "set_points_expired": ("set_points_expired", 1.0),
 }
 """Figure of an episode of the simulator to the field of a report and its unit there."""
 

@@ -196,8 +196,8 @@ POWER_BOARD = Board(
                 third(
                     curve(
                         "Share moved",
-                        "Power moved by projection over demand, 30 minutes. Above a tenth the "
-                        "policy lives off the projection: PowerProjectionHeavy.",
+                        "Power moved by projection over the power dispatched, 30 minutes. Above a "
+                        "tenth the policy lives off the projection: PowerProjectionHeavy.",
                         Query(
                             "max by (instance) ("
                             + _recorded("domain:fairlead_power_projection:ratio_avg30m")
@@ -278,23 +278,25 @@ POWER_BOARD = Board(
                 half(
                     curve(
                         "Time of a decision",
-                        "Median and 99th percentile in the daemon, and the configured deadline.",
+                        "Median and 99th percentile in the daemon. The deadline is on the domain "
+                        "dashboard.",
                         Query(quantile(0.5, "decision_duration_seconds", where=POWER), "median"),
                         Query(quantile(0.99, "decision_duration_seconds", where=POWER), "p99"),
-                        Query(f"min({_metric('decision_deadline_seconds')})", "deadline"),
                         unit="s",
-                        colours={"deadline": "#c81e4a"},
                     )
                 ),
-                quarter(
+                third(
                     figure(
                         "Interval",
-                        "Expected time between two dispatches.",
-                        Query(f"max({_metric('tick_seconds')})", ""),
+                        "Expected time between two dispatches, and how long set-points hold "
+                        "(slot.expiry): two intervals at least, so that one answer may be lost.",
+                        Query(f"max({_metric('tick_seconds')})", "between two"),
+                        Query(f"min({_metric('decision_validity_seconds')})", "valid for"),
                         unit="s",
-                    )
+                    ),
+                    4,
                 ),
-                quarter(
+                third(
                     figure(
                         "Of the interval, p99",
                         "99th percentile of a decision over the time between two of them.",
@@ -307,19 +309,10 @@ POWER_BOARD = Board(
                         unit="percentunit",
                         steps=[(0.01, "yellow"), (0.1, "red")],
                         decimals=3,
-                    )
+                    ),
+                    4,
                 ),
-                quarter(
-                    figure(
-                        "Above the least cost",
-                        "Predicted cost of the set-points over the lower bound that their prices "
-                        "prove.",
-                        Query(f"max({_metric('objective_gap_ratio')})", ""),
-                        unit="percentunit",
-                        decimals=2,
-                    )
-                ),
-                quarter(
+                third(
                     figure(
                         "Observation age",
                         "Time since the last valid observation.",
@@ -328,7 +321,8 @@ POWER_BOARD = Board(
                             "",
                         ),
                         unit="s",
-                    )
+                    ),
+                    4,
                 ),
             ),
         ),

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
+from math import nan
 from pathlib import Path
 from typing import Any, cast
 
@@ -180,6 +181,7 @@ def assemble(settings: ServeConfig, bundles: Sequence[Path]) -> Assembled:
         spec = rollout.champion.spec
         watch = find_domain(domain).watch
         meter.set("decision_deadline_seconds", knobs.deadline, domain=domain)
+        meter.set("decision_validity_seconds", knobs.expiry or nan, domain=domain)
         meter.set("tick_seconds", settings.tick.get(domain, spec.dt), domain=domain)
         slots[domain] = LiveSlot(
             domain=domain,

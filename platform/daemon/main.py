@@ -6,6 +6,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
+from math import nan
 from pathlib import Path
 from typing import Any
 
@@ -130,6 +131,7 @@ def _apply(process: Process, built: Assembled, settings: ServeConfig, keyring: K
         line = service.desks[domain].line
         line.limit, line.patience = settings.admission.queue, knobs.deadline
         service.meter.set("decision_deadline_seconds", knobs.deadline, domain=domain)
+        service.meter.set("decision_validity_seconds", knobs.expiry or nan, domain=domain)
     service.meter.info("config_info", key="config", hash=config_hash(settings))
 
 

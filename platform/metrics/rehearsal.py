@@ -28,7 +28,7 @@ from ..drive.spawn import OwnDaemon
 from ..files import UserError
 from ..train_config import load_config
 from .exposition import Exposition
-from .rehearsal_power import POWER, enrol, plant, trained
+from .rehearsal_power import POWER, VALID, enrol, plant, trained
 from .training import TrainingMetrics
 
 AGENTS = 12
@@ -91,6 +91,7 @@ class Rehearsal:
                 "slot.drift.window=64",
                 f"tick.{DOMAIN}=1.0",
                 f"tick.{POWER}=1.0",
+                f"slots.{POWER}.expiry={VALID}",
             ],
         )
         self._seen = busy_observation(AGENTS, 3)
