@@ -34,8 +34,10 @@ def grid2op(
         Path | None, typer.Option(help="File with the bearer token for --url.")
     ] = None,
     episodes: Annotated[
-        int, typer.Option(help="Episodes (chronics of the environment, in order).", min=1)
+        int,
+        typer.Option(help="Episodes: the environment's chronics in turn, seeds 0, 1, ...", min=1),
     ] = 1,
+    rule: Annotated[str, typer.Option(help="Fallback rule (empty: the domain's own choice).")] = "",
     steps: Annotated[
         int | None, typer.Option(help="Most steps of an episode (none: all).", min=1)
     ] = None,
@@ -65,44 +67,46 @@ def grid2op(
 
     trained = find_bundle(bundle)
     session = Session(trained)
-    rule = baseline(trained.folder)
+    ruler = baseline(trained.folder, rule)
     with ExitStack() as stack:
         stack.enter_context(ended_orderly())
         progress = stack.enter_context(progress_bar("bridge grid2op"))
         if not url:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="fairlead-")))
-            daemon = OwnDaemon(trained.folder, folder, overrides=tuple(overrides or ()))
+            knobs = (*([f"slot.baseline={rule}"] if rule else []), *(overrides or ()))
+            daemon = OwnDaemon(trained.folder, folder, overrides=knobs)
             stack.callback(daemon.kill)
             daemon.start()
             daemon.wait()
             url = daemon.url
         token = None if token_file is None else token_file.read_text().strip()
         client = stack.enter_context(
-            Client(url, "power", fallback=rule, token=token, timeout=1.0, name="grid2op")
+            Client(url, "power", fallback=ruler, token=token, timeout=1.0, name="grid2op")
         )
         players: dict[str, Decide | None] = {
             "do nothing": None,
-            f"daemon, {rule.name}": by_daemon(client, fallback=True),
+            f"daemon, {ruler.name}": by_daemon(client, fallback=True),
             "daemon, policy": by_daemon(client),
         }
-        count, total = min(episodes, session.episodes), 0
+        total = 0
         played: dict[str, list[Played]] = {}
         for player, decide in players.items():
-            for chronic in range(count):
+            for episode in range(episodes):
                 total += 1
                 played.setdefault(player, []).append(
                     session.play(
-                        chronic,
+                        episode % session.episodes,
                         decide,
                         steps=steps,
+                        seed=episode,
                         client=None if decide is None else client,
-                        name=f"{time_ns():x}/{player}/{chronic}",
+                        name=f"{time_ns():x}/{player}/{episode}",
                     )
                 )
-                progress(total, len(players) * count, player)
+                progress(total, len(players) * episodes, player)
     idle = sum(each.steps for each in played["do nothing"])
     rows = [row for player, runs in played.items() for row in _rows(player, runs, idle)]
-    name = f"bridge grid2op, {session.environment}, {count} episodes"
+    name = f"bridge grid2op, {session.environment}, {episodes} episodes"
     last = [message.document() for message in played["daemon, policy"][-1].messages]
     raise typer.Exit(report(name, rows, as_json=as_json, extra={"set_points": last}))
 

@@ -130,6 +130,7 @@ class Session:
         decide: Decide | None,
         *,
         steps: int | None = None,
+        seed: int = 0,
         client: Client | None = None,
         name: str = "",
     ) -> Played:
@@ -139,10 +140,12 @@ class Session:
             chronic: its number.
             decide: who sets the outputs; ``None``: nobody (do nothing).
             steps: at most so many; ``None``: all.
+            seed: of what the environment draws itself (attacks on lines, for example).
             client: executes only what has not expired; ``None``: anything.
             name: of the episode, for the daemon's order of requests.
         """
         env = self.env
+        env.seed(seed)
         env.set_id(chronic)
         # AC flows complain about what the power flow itself reports.
         with warnings.catch_warnings():
