@@ -70,7 +70,11 @@ def _set_point_graph(spec: Spec, arrays: PolicyArrays, action: Box) -> bytes:
     first = graph.op("Tanh", graph.dense(own, "agent.weight", "agent.bias"))
     outputs = graph.dense(graph.hidden(first), "box.weight", "box.bias")
     one, none = (graph.constant(np.array(value, np.float32)) for value in (1.0, 0.0))
-    both = graph.op("Add", graph.op("Softplus", graph.op("Squeeze", outputs, graph.axes(1))), one)
+    shape = graph.op("Softplus", outputs)
+    if "base.weight" in arrays.tensors:
+        base = graph.op("Relu", graph.dense(own, "base.weight", "base.bias"))
+        shape = graph.op("Add", shape, base)
+    both = graph.op("Add", graph.op("Squeeze", shape, graph.axes(1)), one)
     ends = [0, action.dimensions, 2 * action.dimensions]
     for name, start, end in zip("ab", ends, ends[1:], strict=False):
         graph.op("Slice", both, graph.axes(start), graph.axes(end), graph.axes(1), name=name)

@@ -41,13 +41,25 @@ backlog of a few sequences, so the guidance alone is followed, in long steps.
 
 DISPATCH: Mapping[str, Any] = {
     "iterations": 10,
+    "episodes": 4,
     "evaluation": {"stochastic": False, "episodes": 20},
-    "learner": {"sharing": "group", "guidance": {"estimator": "expected"}},
+    "learner": {
+        "sharing": "group",
+        "network": {"base": 30.0},
+        "passes": 10,
+        "guidance": {
+            "estimator": "expected",
+            "alpha": {"schedule": "fixed", "start": 1.0},
+            "target_kl": 1000.0,
+            "pace": {"first": 0.3, "last": 0.05, "updates": 10},
+        },
+    },
 }
 """Dispatch: set-points are no ranking, so nothing herds and the mode of the policy is served.
 
-Technologies have weights of their own. Each unit moves its own output only, so guidance in
-expectation over own actions is what the joint one would be.
+Technologies have weights of their own. They start from the response to the indicative price, and
+move slowly away from it: what one day teaches must not undo what another did. Each unit moves its
+own output only, so guidance in expectation over own actions is what the joint one would be.
 """
 
 _RIVALS = (

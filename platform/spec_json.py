@@ -29,7 +29,7 @@ def spec_to_json(spec: Spec) -> dict[str, Any]:
     size = (
         {"candidates": action.candidates}
         if isinstance(action, Choice)
-        else {"dimensions": action.dimensions}
+        else {"dimensions": action.dimensions, "base": list(action.base)}
     )
     return {
         "agents": spec.agents,
@@ -59,7 +59,9 @@ def spec_from_json(domain: str, scenario: str, values: Mapping[str, Any]) -> Spe
         group_of=np.array(values["group_of"], np.int64),
         **features,
         state_size=values["state_size"],
-        action=Box(values["dimensions"]) if box else Choice(values["candidates"]),
+        action=Box(values["dimensions"], tuple(values.get("base", ())))
+        if box
+        else Choice(values["candidates"]),
         horizon=values["horizon"],
         dt=values["dt"],
     )

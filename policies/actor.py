@@ -15,7 +15,7 @@ from .columns import NORMALISER
 from .experience import Experience
 from .interface import PolicyArrays, Rollout
 from .minibatch import Minibatch
-from .networks import Parameters, box_weights, scorer_weights
+from .networks import Parameters, base_weights, box_weights, scorer_weights
 from .normaliser import Normaliser
 from .optimiser import StackedAdam
 from .settings import LearnerConfig, NetworkSettings, Sharing
@@ -34,15 +34,18 @@ def _initial_weights(
     spec: Spec, settings: NetworkSettings, groups: int, rng: np.random.Generator
 ) -> dict[str, Floats]:
     if isinstance(spec.action, Box):
-        return box_weights(
+        weights = box_weights(
             rng,
             groups=groups,
             agent_features=len(spec.agent_features),
             dimensions=spec.action.dimensions,
             hidden=settings.hidden,
             output_scale=settings.output_scale,
-            concentration=settings.concentration,
+            concentration=1.05 if based(spec, settings) else settings.concentration,
         )
+        if based(spec, settings):
+            weights |= _base(spec, settings, groups, Normaliser.from_features(spec.agent_features))
+        return weights
     return scorer_weights(
         rng,
         groups=groups,
@@ -52,6 +55,20 @@ def _initial_weights(
         context=settings.context,
         output_scale=settings.output_scale,
     )
+
+
+def based(spec: Spec, settings: NetworkSettings) -> bool:
+    """Whether set-points start at the simulator's base."""
+    return settings.base > 0.0 and isinstance(spec.action, Box) and bool(spec.action.base)
+
+
+def _base(
+    spec: Spec, settings: NetworkSettings, groups: int, scales: Normaliser
+) -> dict[str, Floats]:
+    named = spec.action.base if isinstance(spec.action, Box) else ()
+    columns = [spec.agent_column(name) for name in named]
+    shift, scale = scales.shift, scales.scale
+    return base_weights(columns, shift=shift, scale=scale, count=settings.base, groups=groups)
 
 
 class Actor:
@@ -71,6 +88,7 @@ class Actor:
         self.member, self.names = parameter_groups(spec, config.sharing)
         self.device = device
         self.boxes = isinstance(spec.action, Box)
+        self._spec, self._network = spec, config.network
         weights = _initial_weights(spec, config.network, self.groups, rng)
         self.parameters: Parameters = {
             name: torch.from_numpy(value).to(device) for name, value in weights.items()
@@ -102,6 +120,11 @@ class Actor:
             critic.calibrated(rollout.critic.reshape(-1, rollout.critic.shape[-1])),
         )
         self.calibrated = True
+        if based(self._spec, self._network):
+            # Nothing has been learned yet: the same start, told in the new scales.
+            agent = self.normalisers[0]
+            for name, value in _base(self._spec, self._network, self.groups, agent).items():
+                self.parameters[name].copy_(torch.from_numpy(value))
 
     def experience(self, rollout: Rollout) -> Experience:
         """The roll-out on the device, read through the feature scales."""

@@ -85,6 +85,7 @@ class SetPointActor:
             )
             for n in names
         )
+        self._based = "base.weight" in self._tensors
         self._logarithmic = np.array([f.transform == "log1p" for f in spec.agent_features], bool)
         # Hardly anybody shares: one batched product with each agent's own weights is quicker.
         groups = self._weights[0].shape[0]
@@ -134,9 +135,21 @@ class SetPointActor:
                 placed[self._order] = outputs
                 outputs = placed
         both = np.logaddexp(outputs, np.float32(0.0))
+        if self._based:
+            both += self._base_of(values)
         both += np.float32(1.0)
         dimensions = both.shape[1] // 2
         return both[:, :dimensions], both[:, dimensions:]
+
+    def _base_of(self, values: Floats) -> Floats:
+        """What :func:`..networks.base_weights` add to the shapes of all rows ``[n, 2 D]``."""
+        weight, bias = self._tensors["base.weight"], self._tensors["base.bias"]
+        if weight.shape[0] == 1:
+            added = values @ weight[0]
+        else:
+            added = np.einsum("nf,nfo->no", values, weight[self._member])
+        added += bias[self._member]
+        return np.maximum(added, 0.0, out=added)
 
     def _grouped(self, values: Floats) -> Floats:
         """Outputs ``[n, 2 D]`` of rows that are ordered by group."""
@@ -204,5 +217,8 @@ def _check(spec: Spec, arrays: PolicyArrays, dimensions: int) -> int:
         "box.weight": (groups, last, 2 * dimensions),
         "box.bias": (groups, 2 * dimensions),
     }
+    if "base.weight" in arrays.tensors:
+        expected["base.weight"] = (groups, features, 2 * dimensions)
+        expected["base.bias"] = (groups, 2 * dimensions)
     check(spec, arrays, expected, groups)
     return layers

@@ -189,6 +189,11 @@ def _choice_scores(tensors: Parameters, batch: Minibatch, estimator: str) -> _Sc
 
 
 def _box_scores(tensors: Parameters, batch: DecisionBatch, estimator: str) -> _Scores:
+    if "base.weight" in tensors:
+        raise ValueError(
+            "gradient noise is measured on policies that start from the middle of the box; set "
+            "learner.network.base=0"
+        )
     hidden = box_features(tensors, batch.agent)
     outputs = batch.outputs(tensors)
     with torch.enable_grad():

@@ -125,6 +125,32 @@ def box_weights(
     return weights
 
 
+def base_weights(
+    columns: list[int], *, shift: Floats, scale: Floats, count: float, groups: int
+) -> dict[str, Floats]:
+    """What makes a policy on boxes start near given shares r: ``count r`` more of a, the rest of b.
+
+    As if r had been observed ``count`` times. ``count (1 - r)`` goes to b, so that the mode is near
+    r whatever the network adds.
+
+    Args:
+        columns: agent feature that holds the share of each dimension.
+        shift: ``[F]`` of the features' normaliser.
+        scale: ``[F]`` likewise.
+        count: observations that the share counts for.
+        groups: G.
+    """
+    dimensions = len(columns)
+    weight = np.zeros((groups, shift.size, 2 * dimensions), np.float32)
+    bias = np.zeros((groups, 2 * dimensions), np.float32)
+    for place, column in enumerate(columns):
+        weight[:, column, place] = count * scale[column]
+        weight[:, column, dimensions + place] = -count * scale[column]
+        bias[:, place] = count * shift[column]
+        bias[:, dimensions + place] = count * (1.0 - shift[column])
+    return {"base.weight": weight, "base.bias": bias}
+
+
 def box_features(parameters: Parameters, agent: Tensor) -> Tensor:
     """Last hidden layer of a policy on boxes: normalised ``[G, B, F]`` to ``[G, B, H]``."""
     bias = parameters["agent.bias"].unsqueeze(1)
@@ -133,9 +159,18 @@ def box_features(parameters: Parameters, agent: Tensor) -> Tensor:
 
 
 def box_outputs(parameters: Parameters, agent: Tensor) -> Tensor:
-    """Outputs ``[G, B, 2 D]`` of a policy on boxes, for ``BoxBeta.from_network``."""
+    """Outputs ``[G, B, 2 D]`` of a policy on boxes, for ``BoxBeta.from_network``.
+
+    With :func:`base_weights` they stand for ``softplus(network) + base``.
+    """
     outputs = thin(box_features(parameters, agent), parameters["box.weight"])
-    return outputs + parameters["box.bias"].unsqueeze(1)
+    outputs = outputs + parameters["box.bias"].unsqueeze(1)
+    if "base.weight" not in parameters:
+        return outputs
+    bias = parameters["base.bias"].unsqueeze(1)
+    base = torch.baddbmm(bias, agent, parameters["base.weight"]).relu()
+    shape = torch.nn.functional.softplus(outputs) + base
+    return shape + torch.log(-torch.expm1(-shape))  # inverse of the softplus
 
 
 class _Tanh(torch.autograd.Function):

@@ -44,6 +44,14 @@ class NetworkSettings(Settings):
         gt=1.0,
         le=1000.0,
     )
+    base: float = knob(
+        0.0,
+        "set-points: start near the share of the box that the simulator names as its base, as if "
+        "it had been observed so many times (0: from the middle of the box, whatever the base)",
+        usual="0 or 10 ... 50",
+        ge=0.0,
+        le=1000.0,
+    )
 
 
 class CriticSettings(Settings):

@@ -60,9 +60,14 @@ class Choice:
 
 @dataclass(frozen=True, slots=True)
 class Box:
-    """Every agent picks a set-point of ``dimensions`` numbers inside the box it observes."""
+    """Every agent picks a set-point of ``dimensions`` numbers inside the box it observes.
+
+    ``base`` may name an agent feature for every dimension that is a share of the box: a set-point
+    that is sensible without any learning, where policies may start.
+    """
 
     dimensions: int
+    base: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -40,7 +40,10 @@ def agent_units(grid: Grid, fleet: Fleet) -> Grid:
 def acting_units(grid: Grid, fleet: Fleet) -> Grid:
     """``grid`` with the units that are agents, in their order, and all its storages."""
     acting = fleet.unit[fleet.unit >= 0]
-    units = replace(_rows(grid.units, acting), low=fleet.low[: acting.size])
+    rows = _rows(grid.units, acting)
+    # Wind, sun and water are moved freely within what is available, as in the simulator.
+    ramp = np.where(fleet.curtailed[: acting.size], np.inf, rows.ramp)
+    units = replace(rows, low=fleet.low[: acting.size], ramp=ramp)
     return replace(grid, units=units, dc_lines=no_dc_lines())
 
 

@@ -41,6 +41,10 @@ NEAR = 2.0
 PULL = 20.0
 """$/MWh at which the augmented form pulls a unit that is a whole capacity off."""
 
+MARGIN = 0.96
+"""Share of branch limits that the reference uses: who learns it meets it on average, and an overload
+costs more than what is left unused."""
+
 CONGESTED = 5.0
 """Added to that, per $/MWh by which a unit's LMP differs from the price without congestion."""
 
@@ -70,7 +74,7 @@ class DispatchModel:
         convention: Susceptance = "x" if system.network is None else system.network.convention
         self._network = Network(self.grid, convention=convention) if self._limited else None
         self._topology = None if self._network is None else Topology(self._network)
-        self._rate = self.grid.branches.rate * scenario.limit_scale
+        self._rate = self.grid.branches.rate * scenario.limit_scale * MARGIN
         self._capacity = np.maximum(fleet.capacity, 1.0)
         self._solver = self._make_solver(scenario)
         self._weight = proximal_weight(self.grid.units.curve, fleet.capacity)
