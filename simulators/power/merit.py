@@ -39,6 +39,7 @@ class MeritOrder:
         self.slope = fleet.curve.slope
         self._start = np.ascontiguousarray(fleet.curve.power[:, :-1])
         self._end = np.ascontiguousarray(fleet.curve.power[:, 1:])
+        self._room = np.empty_like(self._start)
         self._order = np.argsort(self.slope.ravel(), kind="stable")
         self._sorted = self.slope.ravel()[self._order]
         self._agent = self._order // self.slope.shape[1]
@@ -49,8 +50,12 @@ class MeritOrder:
 
     def within(self, low: Doubles, high: Doubles, demand: float) -> Merit:
         """Price ``$/MWh`` at ``demand`` MW when everybody stays in ``low .. high`` ``[A]``."""
-        width = np.clip(self._end, low[:, None], high[:, None])
-        width -= np.clip(self._start, low[:, None], high[:, None])
+        bottom, top, begin = low[:, None], high[:, None], self._room
+        width = np.maximum(self._end, bottom)
+        np.minimum(width, top, out=width)
+        np.maximum(self._start, bottom, out=begin)
+        np.minimum(begin, top, out=begin)
+        width -= begin
         reach = width.ravel()[self._order].cumsum()
         return Merit(self._at(reach, demand - float(low.sum())), width)
 

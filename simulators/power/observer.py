@@ -71,6 +71,7 @@ class Observer:
         self.view = View(self._fleet, scenario.leads)
         self.packing = system.packing(scenario.leads)
         size = self._fleet.size
+        self._top_cost = np.ascontiguousarray(table.slope[:, -1])
         self._energy = np.maximum(self._fleet.energy, 1e-9)
         self._nothing = (
             np.zeros((size, 0, 0), np.float32),
@@ -149,7 +150,8 @@ class Observer:
         fleet, plant, day, leads = self._fleet, self._plant, self._day, self.view.leads
         now = present.epoch * self._interval
         span = high - low
-        scale = np.divide(1.0, span, out=np.zeros(fleet.size), where=span > 0.0)
+        # Where the box has no width the differences below are 0 as well.
+        scale = 1.0 / np.maximum(span, 1e-9)
         expected = day.expected_demand[epoch]
         change = expected - present.demand
         net = expected[leads] - day.expected_renewable[epoch, leads]
@@ -162,7 +164,7 @@ class Observer:
             hours=(now - plant.since) / HOUR,
             stored=present.stored / self._energy,
             marginal=self._table.marginal(present.power),
-            top_cost=self._table.slope[:, -1],
+            top_cost=self._top_cost,
             merit=(point - low) * scale,
             response=(seen.response - low) * scale,
             local_price=seen.local,

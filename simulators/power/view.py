@@ -106,7 +106,7 @@ def shown_leads(leads: int) -> Ints:
     return np.array([lead for lead in AHEAD if lead < leads], np.int64)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen: that takes longer than all that is done with one number
 class Sight:
     """Numbers of one epoch that features are made of; see :class:`View`.
 
@@ -151,7 +151,7 @@ class View:
         self.critic = critic_features(fleet.groups, self.leads)
         self._fleet = fleet
         self._share = 1.0 / fleet.capacity
-        self._rows = np.zeros((len(self.agent), fleet.size))
+        self._rows = np.zeros((len(self.agent), fleet.size), np.float32)
         self._numbers = np.zeros(len(self.critic))
         member = np.zeros((len(fleet.groups), fleet.size))
         member[fleet.group_of, np.arange(fleet.size)] = 1.0
@@ -205,7 +205,7 @@ class View:
         rows[at:] = 0.0
         rows[at : at + 2 * count : 2] = sight.loading[:, None]
         rows[at + 1 : at + 2 * count : 2] = sight.effect
-        agent = rows.T.astype(np.float32, order="C")
+        agent = np.ascontiguousarray(rows.T)
         return agent, self._central(sight, up, up_left, down_left, turn)
 
     def _central(
