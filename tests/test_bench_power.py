@@ -141,10 +141,12 @@ def test_variance_bench_runs_on_power():
     )
     rows = by_name(dgpg_variance.run(options, silent))
     assert rows["N=10: guidance, variance per agent"].unit == "($/h)^2"
-    slope = rows["slope of log noise over signal over log N, return"]
-    assert slope.expected == 1.0 and rows["slope of log variance over log N, return"].passed is None
-    ratios = [float(rows[f"N={n}: return, noise over signal"].measured) for n in (10, 20)]
-    assert float(slope.measured) == pytest.approx(np.log2(ratios[1] / ratios[0]), nan_ok=True)
+    assert rows["slope of log variance over log N, return"].passed is None
+    assert rows["slope of log noise over signal over log N, return"].expected == 1.0
+    slope = rows["slope of log noise over signal over log N, guidance"]
+    ratios = [float(rows[f"N={n}: guidance, noise over signal"].measured) for n in (10, 20)]
+    assert slope.expected == 0.0
+    assert float(slope.measured) == pytest.approx(np.log2(ratios[1] / ratios[0]))
     with pytest.raises(UserError, match="no offered load"):
         dgpg_variance.run(options.model_copy(update={"load": 0.5}), silent)
 
@@ -199,7 +201,7 @@ def test_a_damaged_archive_names_its_line(tmp_path):
 
 
 def test_rows_say_where_look_ahead_wins_and_marks_stand_on_policies_only():
-    standing = two_controllers(ours=(101.0, 99.0, 130.0), shed=(0.0, 0.0, 0.5))
+    standing = controllers(ours=(101.0, 99.0, 130.0), shed=(0.0, 0.0, 0.5))
     rows = by_name(setting_rows(standing, marked=True))
     gap = rows["s: policy, above mpc"]
     assert gap.measured == pytest.approx(10.0) and gap.passed is False
@@ -210,14 +212,20 @@ def test_rows_say_where_look_ahead_wins_and_marks_stand_on_policies_only():
     assert rows["s: mpc cheaper than policy, in fuel, a day"].measured == pytest.approx(10.0)
     assert rows["s: policy, above mpc, days with a failure (1)"].measured == pytest.approx(30.0)
     assert rows["s: policy, above mpc, days without a failure (2)"].measured == pytest.approx(0.0)
+    rival = "s: policy, saved against merit-order, a day"
+    assert rows[rival].measured == pytest.approx(0.0)
+    assert rows[f"{rival}, 95 % low"].passed is None
+    assert rows[f"{rival}, days with a failure (1), 95 % low"].passed  # 140 $ against 130 $
+    wrong = by_name(setting_rows(standing, marked=False, wrong=True))
+    assert wrong[f"{rival}, 95 % low"].passed is False
     plain = by_name(setting_rows(standing, marked=False))
     assert all(row.passed is None for row in plain.values())
-    within = two_controllers(ours=(100.5, 100.0, 100.0), shed=(0.0, 0.0, 0.0))
+    within = controllers(ours=(100.5, 100.0, 100.0), shed=(0.0, 0.0, 0.0))
     assert by_name(setting_rows(within, marked=True))["s: policy, above mpc"].passed
 
 
-def two_controllers(*, ours, shed):
-    """A policy beside ``mpc``, which pays 100 $ for fuel every day; a unit trips on the last."""
+def controllers(*, ours, shed):
+    """A policy beside ``mpc``, which pays 100 $ every day, and a rule; a unit trips on the last."""
     import polars as pl
 
     from fairlead.simulators.power.accounts import PARTS
@@ -229,8 +237,9 @@ def two_controllers(*, ours, shed):
     for name, kind, costs, sheds, milliseconds in (
         ("policy", "policy", ours, shed, 0.1),
         ("mpc", "heuristic", (100.0,) * 3, (0.0,) * 3, 10.0),
+        ("merit-order", "heuristic", (95.0, 95.0, 140.0), (0.0,) * 3, 0.05),
     ):
-        information = "same" if kind == "policy" else "central"
+        information = "central" if name == "mpc" else "same"
         for seed, (cost, lost) in enumerate(zip(costs, sheds, strict=True)):
             records.append(
                 {"controller": name, "kind": kind, "information": information, "seed": seed}
@@ -249,7 +258,7 @@ def test_unknown_knobs_rules_and_bundles_of_the_regret_bench_are_named(tmp_path)
         run(scenario="california", units=20)
     with pytest.raises(UserError, match="no heuristic 'nosuch'"):
         run(rules=("nosuch",), units=10, hours=1)
-    with pytest.raises(UserError, match="errors: give at least one"):
+    with pytest.raises(UserError, match="at least one, each once"):
         run(errors=())
     with pytest.raises(UserError):
         run(bundle=tmp_path)

@@ -170,7 +170,10 @@ def _load(options: Options) -> float:
 def _measure(options: Options, given: Setting) -> GradientNoise:
     torch.set_num_threads(1)
     training = options.subject.config()
-    config, guidance = training.learner, training.guidance()
+    guidance = training.guidance()
+    # Noise is measured with policies that start from the middle of the box.
+    network = training.learner.network.model_copy(update={"base": 0.0})
+    config = training.learner.model_copy(update={"network": network})
     if guidance is None:
         raise ValueError(f"the tuned learner of {options.domain} has no guidance to measure")
     exact = Guidance(guidance.reference, form="exact")
@@ -239,10 +242,11 @@ def _slopes(points: Sequence[Point], *, relative: bool) -> list[Row]:
 
 def _slope(numbers: Sequence[int], values: Sequence[tuple[float, float]]) -> list[float]:
     """Of the logarithms, over the logarithm of the number of agents (NaN: a value is infinite)."""
-    logs = np.log(np.array(values))
-    if not np.isfinite(logs).all():
-        return [float("nan")] * logs.shape[1]
-    return np.polyfit(np.log(numbers), logs, 1)[0].tolist()
+    at, logs = np.log(numbers), np.log(np.array(values))
+    return [
+        float(np.polyfit(at, column, 1)[0]) if np.isfinite(column).all() else float("nan")
+        for column in logs.T
+    ]
 
 
 def _chart(points: Sequence[Point], relative: bool) -> Draw:

@@ -5,9 +5,10 @@ forecast errors as measured and scaled. Every controller is compared with ``mpc`
 the forecast horizon, the same forecasts) seed by seed, and with a proven lower bound of each day
 (``models.power.foresight``). Decision times are CPU time of one process with one thread.
 
-Marks are put on a trained policy at the measured forecast errors: within 1 % of ``mpc``, 50 times
-faster, no unserved energy that ``mpc`` avoids, ahead of merit order, proportional and
-``greedy-reference``. Rows say where ``mpc`` is better, by parts of the cost and by days.
+Marks are put on a trained policy: at the measured forecast errors within 1 % of ``mpc``, 50 times
+faster and without unserved energy that ``mpc`` avoids; where forecasts are worse or something fails
+ahead of merit order, proportional and ``greedy-reference``. Rows say where ``mpc`` is better, by
+parts of the cost and by days.
 """
 
 from __future__ import annotations
@@ -77,8 +78,10 @@ def run(options: Options, progress: Report) -> list[Row]:
         )
         for scale in options.errors
     }
-    if not settings:
-        raise UserError("errors: give at least one multiple of the forecast errors, as [1.0]")
+    if len(settings) < max(len(options.errors), 1):
+        raise UserError(
+            "errors: give multiples of the forecast errors, at least one, each once, as [1.0]"
+        )
     arena = Arena(base)
     entrants = arena.policies([bundle] if bundle is not None else [])
     entrants += arena.rules([*(rule for rule in options.rules if rule != MPC), MPC])
@@ -92,10 +95,10 @@ def run(options: Options, progress: Report) -> list[Row]:
         Row.info("days", len(seeds), "1"),
         Row.info("agents", base.simulator().spec.agents, "1"),
     ]
-    for number, name in enumerate(settings):
+    for scale, name in zip(options.errors, settings, strict=True):
         bounds = archive.bounds(name, seeds) if options.foresight else None
         found[name] = Standing(name, archive.table(name, entrants, seeds), bounds)
-        rows += setting_rows(found[name], marked=number == 0 and options.errors[0] == 1.0)
+        rows += setting_rows(found[name], marked=scale == 1.0, wrong=scale > 1.0)
     if options.plot is not None:
         from .regret_chart import draw_gaps
 

@@ -15,6 +15,9 @@ from .regret_rows import MPC, Standing
 LINEAR = 1.0
 """% around zero within which the axis is linear; beyond, it is logarithmic."""
 
+TICKS = (-100, -30, -10, -3, -1, 0, 1, 3, 10, 30, 100, 300, 1000)
+"""% that have a tick where the panel shows them."""
+
 
 def draw_gaps(standings: Sequence[Standing], path: Path) -> None:
     """Write the picture to ``path`` (.png or .svg): a panel per setting.
@@ -39,14 +42,14 @@ def draw_gaps(standings: Sequence[Standing], path: Path) -> None:
 
 def _panel(axes: Axes, standing: Standing, names: Sequence[str], palette: Palette) -> None:
     theirs = standing.cost(MPC)
-    far = 2.0 * LINEAR
+    least, most = -2.0 * LINEAR, 2.0 * LINEAR
     for row, name in enumerate(names):
         kind, information = standing.table.about(name)
         central = palette.same if information == "same" else palette.fresh
         colour = palette.policy if kind == "policy" else central
         gap = standing.gap(name)
         days = 100.0 * (standing.cost(name) - theirs) / theirs
-        far = max(far, float(np.abs(days).max()))
+        least, most = min(least, float(days.min())), max(most, float(days.max()))
         axes.plot(days, np.full(days.size, row), "|", color=colour, alpha=0.35, markersize=9)
         reach = [[gap.point - gap.low], [gap.high - gap.point]]
         axes.errorbar(
@@ -64,7 +67,7 @@ def _panel(axes: Axes, standing: Standing, names: Sequence[str], palette: Palett
         )
     if standing.bounds is not None:
         level = 100.0 * float(standing.bounds.mean() / theirs.mean() - 1.0)
-        far = max(far, abs(level))
+        least = min(least, level)
         axes.axvline(level, color=palette.extra, linestyle="--", linewidth=1.3)
         axes.annotate(
             "perfect foresight",
@@ -76,8 +79,7 @@ def _panel(axes: Axes, standing: Standing, names: Sequence[str], palette: Palett
         )
     axes.axvline(0.0, color=palette.muted, linewidth=1.0)
     axes.set_xscale("symlog", linthresh=LINEAR)
-    ticks = [tick for tick in (1, 3, 10, 30, 100) if tick <= 1.2 * far]
-    places = [-tick for tick in reversed(ticks)] + [0] + ticks
+    places = [tick for tick in TICKS if 1.2 * least <= tick <= 1.2 * most]
     axes.set_xticks(places, [f"{place:g}".replace("-", MINUS) for place in places])
     axes.minorticks_off()
     axes.set_ylim(-0.7, len(names) - 0.4)

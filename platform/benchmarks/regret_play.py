@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from ...simulators.interface import Observation, Simulator, Spec, Step
 from ..evaluation import Entrant, EvaluationTable
-from ..executors import ProcessExecutor, Result, Task
+from ..executors import Result, Task, make_executor
 from ..files import UserError
 from ..progress import Report
 from ..tasks import DomainFactory
@@ -162,7 +162,7 @@ class Contest:
 
 
 def play(contest: Contest, archive: Archive, progress: Report) -> None:
-    """Play what the archive lacks, in worker processes."""
+    """Play what the archive lacks, in worker processes (one worker: in this process)."""
     done = 0
     for setting, factory in contest.settings.items():
         done = _episodes(contest, archive, (setting, factory), progress, done)
@@ -193,7 +193,8 @@ def _episodes(
         progress(done, contest.total, f"{setting}, {missing[index][1]}")
 
     if tasks:
-        with ProcessExecutor(factory, workers=contest.workers) as executor:
+        kind = "inline" if contest.workers == 1 else "processes"
+        with make_executor(kind, factory, workers=contest.workers) as executor:
             executor.map(tasks, on_result=finished)
     return done
 
@@ -211,13 +212,21 @@ def _bounds(
     if not missing:
         return done
     plain = DomainFactory(factory.domain, factory.scenario, factory.settings)
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(contest.workers, mp_context=context) as pool:
-        found = pool.map(foresight_cost, [plain] * len(missing), missing)
-        for seed, value in zip(missing, found, strict=True):
+
+    def finished(values: Iterable[float]) -> None:
+        nonlocal done
+        for seed, value in zip(missing, values, strict=True):
             done += 1
             archive.add((setting, BOUND, seed), {"cost_usd": value})
             progress(done, contest.total, f"{setting}, {BOUND}")
+
+    given = [plain] * len(missing)
+    if contest.workers == 1:
+        finished(map(foresight_cost, given, missing))
+    else:
+        context = multiprocessing.get_context("spawn")
+        with ProcessPoolExecutor(contest.workers, mp_context=context) as pool:
+            finished(pool.map(foresight_cost, given, missing))
     return done
 
 

@@ -22,6 +22,8 @@ FASTER = 50.0
 """Times that its decisions must be faster."""
 UNSERVED = 1e-6
 """MWh that count as none."""
+CENT = 0.01
+"""$ below which two costs of a day do not differ."""
 BEHIND = ("merit-order", "proportional", "greedy-reference")
 """Rules that a trained policy should be ahead of."""
 
@@ -71,8 +73,12 @@ class Standing:
         return happened > 0.0
 
 
-def setting_rows(standing: Standing, *, marked: bool) -> list[Row]:
-    """Every controller, cheapest first; a policy's promises are ``marked``."""
+def setting_rows(standing: Standing, *, marked: bool, wrong: bool = False) -> list[Row]:
+    """Every controller, cheapest first; a policy's promises are ``marked``.
+
+    ``wrong``: forecasts are worse than measured, which is where (with days of failures) a policy
+    is promised to be ahead of the rules in :data:`BEHIND`.
+    """
     names = sorted(standing.table.names, key=lambda name: float(standing.cost(name).mean()))
     rows: list[Row] = []
     if standing.bounds is not None:
@@ -84,7 +90,7 @@ def setting_rows(standing: Standing, *, marked: bool) -> list[Row]:
         if name != MPC:
             rows += _against_mpc(standing, name, marked=marked and policy)
         if policy:
-            rows += _ahead_rows(standing, name, marked=marked)
+            rows += _ahead_rows(standing, name, marked=marked, wrong=wrong)
             rows += _where_mpc_wins(standing, name)
     return rows
 
@@ -140,14 +146,23 @@ def _breakdown(standing: Standing, name: str) -> list[Row]:
     return rows
 
 
-def _ahead_rows(standing: Standing, name: str, *, marked: bool) -> list[Row]:
-    rows: list[Row] = []
+def _ahead_rows(standing: Standing, name: str, *, marked: bool, wrong: bool) -> list[Row]:
+    """What a policy saves against rules, on all days and on those with failures."""
+    failures, rows = standing.failures(), list[Row]()
     for rival in BEHIND:
-        if rival in standing.table.names:
-            ahead = paired_difference(standing.cost(rival), standing.cost(name))
-            what = f"{standing.setting}: {name}, saved against {rival}, a day, 95 % low"
-            row = Row.at_least(what, ahead.low, "$", 0.0) if marked else None
-            rows.append(row or Row.info(what, ahead.low, "$"))
+        if rival not in standing.table.names:
+            continue
+        saved = standing.cost(rival) - standing.cost(name)
+        what = f"{standing.setting}: {name}, saved against {rival}, a day"
+        parts = [(what, saved, wrong)]
+        if failures.any():
+            days = f"{what}, days with a failure ({int(failures.sum())})"
+            parts.append((days, saved[failures], marked or wrong))
+        for label, values, promised in parts:
+            ahead, low = bootstrap(values), f"{label}, 95 % low"
+            rows.append(Row.info(label, ahead.point, "$"))
+            row = Row.at_least(low, ahead.low, "$", 0.0) if promised else None
+            rows.append(row or Row.info(low, ahead.low, "$"))
     return rows
 
 
@@ -155,7 +170,7 @@ def _where_mpc_wins(standing: Standing, name: str) -> list[Row]:
     """Days and parts of the cost on which ``mpc`` is cheaper than a policy."""
     label = f"{standing.setting}: {MPC} cheaper than {name}"
     dearer = standing.cost(name) - standing.cost(MPC)
-    wins, days = dearer > 0.0, dearer.shape[0]
+    wins, days = dearer > CENT, dearer.shape[0]
     rows = [Row.info(f"{label}, days of {days}", int(wins.sum()), "1")]
     if wins.any():
         worst = int(np.argmax(dearer))
@@ -166,7 +181,7 @@ def _where_mpc_wins(standing: Standing, name: str) -> list[Row]:
     for part in PARTS:
         figure = f"cost_{part}_usd"
         apart = float((_figure(standing, name, figure) - _figure(standing, MPC, figure)).mean())
-        if apart > 0.0:
+        if apart > CENT:
             rows.append(Row.info(f"{label}, in {part}, a day", apart, "$"))
     return rows
 
