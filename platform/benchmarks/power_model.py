@@ -149,7 +149,7 @@ def opf_rows(given: Instances, options: Options) -> list[Row]:
         return rows
     pyomo = PyomoDcOpf(given.network)
     some = given.intervals[:10]
-    theirs = 1e3 * hot_seconds([partial(pyomo.solve, one) for one in some], 1)
+    theirs = 1e3 * hot_seconds([partial(pyomo.solve, one) for one in some], options.passes)
     costs = np.array([[form.solve(one).objective for form in (opf, pyomo)] for one in some])
     apart = np.abs(costs[:, 0] - costs[:, 1]) / np.maximum(np.abs(costs[:, 1]), 1.0)
     return [
