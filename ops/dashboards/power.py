@@ -215,7 +215,7 @@ POWER_BOARD = Board(
             (
                 third(
                     curve(
-                        "Missing power",
+                        "Shed, overloads, missing reserve",
                         "Load that was not served, flows above limits and spinning reserve that "
                         "was missing, on average, as bridges report them.",
                         Query(

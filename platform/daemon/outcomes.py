@@ -200,10 +200,12 @@ def _measured(told: object, reported: Mapping[str, str]) -> dict[str, float]:
         if name not in reported:
             known = ", ".join(reported) or "none for this domain"
             raise Rejected("unknown", f"measured.{name}; known: {known}")
-        number = isinstance(value, int | float) and not isinstance(value, bool)
-        if not (number and 0.0 <= value <= LARGEST):
+        number = float("nan")
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            number = float(value)
+        if not 0.0 <= number <= LARGEST:
             raise Rejected("parameter", f"measured.{name} is a number in 0..{LARGEST:g}")
-        found[name] = float(value)
+        found[name] = number
     return found
 
 
