@@ -233,10 +233,12 @@ def _slopes(points: Sequence[Point], *, relative: bool) -> list[Row]:
         for (what, _), value in zip(whats, plain, strict=True)
     ]
     name = "slope of log noise over signal over log N"
-    slopes = _slope(numbers, [point.ratios for point in points])
-    return rows + [
-        Row.near(f"{name}, {what}", value, "1", expected, SLOPE)
-        for (what, expected), value in zip(whats, slopes, strict=True)
+    of_return, of_guidance = _slope(numbers, [point.ratios for point in points])
+    # Systems differ, so the guidance's ratio may well fall; what is claimed is that it does not grow.
+    return [
+        *rows,
+        Row.near(f"{name}, return", of_return, "1", 1.0, SLOPE),
+        Row.at_most(f"{name}, guidance", of_guidance, "1", SLOPE),
     ]
 
 
