@@ -234,7 +234,7 @@ def _slopes(points: Sequence[Point], *, relative: bool) -> list[Row]:
     ]
     name = "slope of log noise over signal over log N"
     of_return, of_guidance = _slope(numbers, [point.ratios for point in points])
-    # Systems differ, so the guidance's ratio may well fall; what is claimed is that it does not grow.
+    # Systems differ, so the guidance's ratio may fall; the claim is that it does not grow.
     return [
         *rows,
         Row.near(f"{name}, return", of_return, "1", 1.0, SLOPE),
