@@ -45,7 +45,7 @@ DISPATCH: Mapping[str, Any] = {
     "evaluation": {"stochastic": False, "episodes": 20},
     "learner": {
         "sharing": "group",
-        "network": {"base": 30.0},
+        "network": {"base": 30.0, "hidden": [32, 32]},
         "passes": 10,
         "guidance": {
             "estimator": "expected",

@@ -85,6 +85,7 @@ class SetPointActor:
             )
             for n in names
         )
+        self._chain = _chained(self._tensors, self._weights)
         self._based = "base.weight" in self._tensors
         self._logarithmic = np.array([f.transform == "log1p" for f in spec.agent_features], bool)
         # Hardly anybody shares: one batched product with each agent's own weights is quicker.
@@ -99,6 +100,7 @@ class SetPointActor:
         groups, starts = np.unique(member[self._order], return_index=True)
         ends = np.append(starts[1:], member.size)
         self._runs = list(zip(groups.tolist(), starts.tolist(), ends.tolist(), strict=True))
+        self._place = np.argsort(self._order)
         self._sorted = bool((self._order == np.arange(member.size)).all())
         self._shift, self._scale = (self._tensors[name][member] for name in BOX_NORMALISER)
         self._own = tuple(w[member] for w in self._weights) if self._alone else ()
@@ -127,41 +129,45 @@ class SetPointActor:
         """Shapes a and b ``[A, D]`` float32 of all rows, active or not."""
         values = normalise(observation.agent, self._logarithmic, self._shift, self._scale)
         if self._alone:
-            outputs = self._batched(values)
+            outputs, base = self._batched(values), self._base_of(values)
         else:
-            outputs = self._grouped(values if self._sorted else values[self._order])
+            outputs, base = self._grouped(values if self._sorted else values[self._order])
             if not self._sorted:
-                placed = np.empty_like(outputs)
-                placed[self._order] = outputs
-                outputs = placed
+                outputs, base = outputs[self._place], base[self._place]
         both = np.logaddexp(outputs, np.float32(0.0))
         if self._based:
-            both += self._base_of(values)
+            both += np.maximum(base, np.float32(0.0))
         both += np.float32(1.0)
         dimensions = both.shape[1] // 2
         return both[:, :dimensions], both[:, dimensions:]
 
     def _base_of(self, values: Floats) -> Floats:
         """What :func:`..networks.base_weights` add to the shapes of all rows ``[n, 2 D]``."""
+        if not self._based:
+            return values[:, :0]
         weight, bias = self._tensors["base.weight"], self._tensors["base.bias"]
-        if weight.shape[0] == 1:
-            added = values @ weight[0]
-        else:
-            added = np.einsum("nf,nfo->no", values, weight[self._member])
+        added = np.matmul(values[:, None], weight[self._member])[:, 0]
         added += bias[self._member]
-        return np.maximum(added, 0.0, out=added)
+        return added
 
-    def _grouped(self, values: Floats) -> Floats:
-        """Outputs ``[n, 2 D]`` of rows that are ordered by group."""
-        for number, weight in enumerate(self._weights):
+    def _grouped(self, values: Floats) -> tuple[Floats, Floats]:
+        """Outputs and base ``[n, 2 D]`` of rows that are ordered by group."""
+        rows = np.empty((len(values), values.shape[1] + 1), np.float32)
+        rows[:, :-1] = values
+        rows[:, -1] = 1.0
+        base = values[:, :0]
+        for number, weight in enumerate(self._chain):
             if number:
-                np.tanh(values, out=values)
-            rows = np.empty((len(values), weight.shape[2]), np.float32)
+                if number == 1 and self._based:
+                    dimensions = self._weights[-1].shape[2]
+                    base = rows[:, -1 - dimensions : -1].copy()
+                np.tanh(rows, out=rows)
+                rows[:, -1] = 1.0
+            above = np.empty((len(rows), weight.shape[2]), np.float32)
             for group, start, end in self._runs:
-                np.matmul(values[start:end], weight[group, :-1], out=rows[start:end])
-                rows[start:end] += weight[group, -1]
-            values = rows
-        return values
+                np.matmul(rows[start:end], weight[group], out=above[start:end])
+            rows = above
+        return rows, base
 
     def _batched(self, values: Floats) -> Floats:
         """Outputs ``[n, 2 D]`` where (nearly) every agent has weights of its own."""
@@ -171,6 +177,30 @@ class SetPointActor:
             values = np.matmul(values[:, None], weight[:, :-1])[:, 0]
             values += weight[:, -1]
         return values
+
+
+def _chained(tensors: dict[str, Floats], weights: tuple[Floats, ...]) -> tuple[Floats, ...]:
+    """Weights of every layer ``[G, in + 1, out + 1]`` so that one product is a whole layer.
+
+    The last input is 1 and multiplies the bias; the last output is there to be set to 1 for the
+    layer above. Where there is a base, it is computed beside the first layer, and what the layer
+    above would read of it is multiplied with 0.
+    """
+    first, *rest = weights
+    aside = 0
+    if "base.weight" in tensors:
+        base = np.concatenate([tensors["base.weight"], tensors["base.bias"][:, None]], axis=1)
+        first, aside = np.concatenate([first, base], axis=2), base.shape[2]
+    chain: list[Floats] = []
+    for number, weight in enumerate((first, *rest)):
+        spare = aside if number == 1 else 0
+        one = 0 if number == len(rest) else 1
+        groups, rows, columns = weight.shape
+        whole = np.zeros((groups, rows + spare, columns + one), np.float32)
+        whole[:, : rows - 1, :columns] = weight[:, :-1]
+        whole[:, -1, :columns] = weight[:, -1]
+        chain.append(whole)
+    return tuple(chain)
 
 
 def mode(a: Floats, b: Floats) -> Doubles:
