@@ -85,12 +85,13 @@ def test_simulator_bench_measures_speed_and_flat_memory(no_data):
     assert rows["growth of peak memory, 8 episodes over 2"].target == 1.1
 
 
-def test_power_scales_over_generated_systems_with_tuned_knobs_and_plain_learners_beside():
+def test_power_scales_over_generated_systems_from_nothing_and_plain_learners_beside():
     power = SUBJECTS["power"]
     assert power.agents == (10, 20, 50, 100, 200, 400, 600)
     values = power.factory(20, 24, None).values().model_dump()
     assert (values["units"], values["hours"], values["network"]) == (20, 2, True)
-    assert power.learner("dgpg") == power.config().learner and power.learner("dgpg").guided
+    guided = power.learner("dgpg")
+    assert guided.guided and guided.network.base == 0.0 < power.config().learner.network.base
     plain = power.learner("ippo")
     assert plain.algorithm == "ippo" and not plain.guided and plain.sharing == "group"
     cloud = SUBJECTS["cloud"]

@@ -38,6 +38,8 @@ class Subject:
         systems: systems over which noise is averaged, since each is another one; relative: whether
             noise is measured against the signal, since systems differ in what is to be gained.
         timed: number of agents at which the training time is promised.
+        knobs: of the guided learner; ``None``: those that suit the scenario. Where training starts
+            from a rule of the domain, a study of learning starts from nothing instead.
         returns: what a return is; figure, unit: of the episode's cost, where it is shown too.
     """
 
@@ -55,6 +57,7 @@ class Subject:
     timed: int | None
     systems: int
     relative: bool
+    knobs: Mapping[str, Any] | None
     returns: str
     figure: str | None = None
     unit: str = "1"
@@ -77,6 +80,8 @@ class Subject:
     def learner(self, name: str) -> LearnerConfig:
         """Knobs of ``dgpg`` (guided), or of a plain algorithm on the same networks."""
         guided = self.config().learner
+        if self.knobs is not None:
+            guided = LearnerConfig.model_validate(self.knobs)
         if name == "dgpg":
             return guided
         plain = guided.model_dump()
@@ -115,6 +120,7 @@ SUBJECTS: Mapping[Name, Subject] = {
         timed=200,
         systems=1,
         relative=False,
+        knobs=None,
         returns="return (minus mean response, s)",
     ),
     "power": Subject(
@@ -132,6 +138,7 @@ SUBJECTS: Mapping[Name, Subject] = {
         timed=None,
         systems=4,
         relative=True,
+        knobs={"sharing": "group", "guidance": {"estimator": "expected"}},
         returns="return (minus cost, normal intervals)",
         figure="cost_usd",
         unit="$",
