@@ -7,13 +7,13 @@ from pathlib import Path
 
 import numpy as np
 
+from ..simulators.power.files.matpower import read_case
+from ..simulators.power.files.matpower_changes import read_area_loads
+from ..simulators.power.files.pglib_uc import read_instance, to_grid
+from ..simulators.power.files.rts_gmlc import notice, read_grid
+from ..simulators.power.files.rts_series import available_days, day_ahead
 from ..simulators.power.grid import Grid
-from ..simulators.power.matpower import read_case
-from ..simulators.power.matpower_changes import read_area_loads
 from ..simulators.power.network import islands
-from ..simulators.power.pglib_uc import read_instance, to_grid
-from ..simulators.power.rts_gmlc import notice, read_grid
-from ..simulators.power.rts_series import available_days, day_ahead
 from ..simulators.power.series import Series, check_series
 from .files import UserError
 from .rows import Row

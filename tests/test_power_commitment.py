@@ -16,8 +16,8 @@ from fairlead.models.power.commitment_grid import UnitState, from_grid
 from fairlead.models.power.commitment_layout import Slack
 from fairlead.models.power.feasibility import judge
 from fairlead.models.power.pyomo_commitment import commitment_pyomo
+from fairlead.simulators.power.files.pglib_uc import CommitmentInstance, Thermals, read_instance
 from fairlead.simulators.power.grid import Curves
-from fairlead.simulators.power.pglib_uc import CommitmentInstance, Thermals, read_instance
 from fairlead.simulators.power.series import Series
 
 

@@ -15,9 +15,9 @@ from fairlead.models.power.dcopf import DcOpf, Interval, SlackPrices
 from fairlead.models.power.dcopf_quadratic import QuadraticDcOpf
 from fairlead.models.power.economic import merit_order
 from fairlead.models.power.pyomo_dispatch import PyomoDcOpf, economic_pyomo
+from fairlead.simulators.power.files.matpower import read_case
 from fairlead.simulators.power.grid import Grid
 from fairlead.simulators.power.lodf import Topology, drop_branches
-from fairlead.simulators.power.matpower import read_case
 from fairlead.simulators.power.network import IslandError, Network
 
 

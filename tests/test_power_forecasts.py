@@ -262,8 +262,8 @@ def test_noise_wants_steps_that_divide_the_hour():
 
 @pytest.fixture(scope="module")
 def rts():
-    from fairlead.simulators.power.rts_gmlc import read_grid
-    from fairlead.simulators.power.rts_series import available_days, day_ahead, real_time
+    from fairlead.simulators.power.files.rts_gmlc import read_grid
+    from fairlead.simulators.power.files.rts_series import available_days, day_ahead, real_time
 
     grid = read_grid(RTS)
     # The whole year but for the days that the data leave out (15 to 18 July).

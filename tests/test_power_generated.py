@@ -10,10 +10,10 @@ import pytest
 from power_data import needed
 
 from fairlead.models.power.dcopf import DcOpf, Interval, SlackPrices
+from fairlead.simulators.power.files.matpower import read_case
 from fairlead.simulators.power.generated import PEAK, generate
 from fairlead.simulators.power.generated_series import generate_forecast, generate_series
 from fairlead.simulators.power.grid import check_grid
-from fairlead.simulators.power.matpower import read_case
 from fairlead.simulators.power.network import Network, bridges
 from fairlead.simulators.power.series import bus_loads, check_series
 

@@ -13,9 +13,9 @@ from power_data import needed
 
 from fairlead.platform.cli import main as cli
 from fairlead.simulators.errors import DataError
-from fairlead.simulators.power.matlab import read_blocks
-from fairlead.simulators.power.matpower import read_case
-from fairlead.simulators.power.matpower_changes import read_area_loads
+from fairlead.simulators.power.files.matlab import read_blocks
+from fairlead.simulators.power.files.matpower import read_case
+from fairlead.simulators.power.files.matpower_changes import read_area_loads
 from fairlead.simulators.power.network import IslandError, islands
 from fairlead.simulators.power.series import bus_loads, check_series
 

@@ -9,7 +9,7 @@ import pytest
 from power_data import needed
 
 from fairlead.simulators.errors import DataError
-from fairlead.simulators.power.pglib_uc import read_instance, to_grid
+from fairlead.simulators.power.files.pglib_uc import read_instance, to_grid
 from fairlead.simulators.power.series import check_series
 
 UNIT = {

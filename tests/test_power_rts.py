@@ -10,9 +10,9 @@ import pytest
 from power_data import needed
 
 from fairlead.simulators.errors import DataError
-from fairlead.simulators.power.plexos import read_solution
-from fairlead.simulators.power.rts_gmlc import notice, read_grid, source_folder
-from fairlead.simulators.power.rts_series import available_days, day_ahead, real_time
+from fairlead.simulators.power.files.plexos import read_solution
+from fairlead.simulators.power.files.rts_gmlc import notice, read_grid, source_folder
+from fairlead.simulators.power.files.rts_series import available_days, day_ahead, real_time
 from fairlead.simulators.power.series import bus_loads, check_series
 
 VARIANTS = ("noTX", "allTX")

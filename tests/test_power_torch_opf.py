@@ -14,7 +14,7 @@ from fairlead.models.power.dcopf import DcOpf, Interval, SlackPrices
 from fairlead.models.power.dual_ascent import Prices, ascend
 from fairlead.models.power.torch_costs import CostTensors, unit_costs
 from fairlead.models.power.torch_opf import BatchDcOpf, solve_dcopf
-from fairlead.simulators.power.matpower import read_case
+from fairlead.simulators.power.files.matpower import read_case
 from fairlead.simulators.power.network import Network
 
 torch.set_num_threads(1)

@@ -16,7 +16,7 @@ import highspy
 import numpy as np
 
 from ...simulators.interface import Bools, Doubles
-from ...simulators.power.pglib_uc import CommitmentInstance
+from ...simulators.power.files.pglib_uc import CommitmentInstance
 from .commitment_layout import CommitmentLayout, Slack
 
 GAP = 1e-3
@@ -83,7 +83,7 @@ class UnitCommitment:
     """Which units run when, at least cost, for one instance.
 
     Args:
-        instance: see ``simulators.power.pglib_uc`` (and ``commitment_grid`` for other grids).
+        instance: see ``simulators.power.files.pglib_uc`` (and ``commitment_grid`` for other grids).
         slack: prices of shedding, surplus and missing reserve; none of them by default.
 
     Raises:

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from ...simulators.interface import Bools, Doubles, Ints
+from ...simulators.power.files.pglib_uc import CommitmentInstance, Thermals
 from ...simulators.power.grid import Curves, Grid
-from ...simulators.power.pglib_uc import CommitmentInstance, Thermals
 from ...simulators.power.series import Series
 
 MUST_RUN = frozenset({"nuclear"})

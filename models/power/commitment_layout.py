@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 
 from ...simulators.interface import Doubles, Ints
-from ...simulators.power.pglib_uc import CommitmentInstance
+from ...simulators.power.files.pglib_uc import CommitmentInstance
 
 
 class Triplets:

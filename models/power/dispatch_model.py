@@ -42,8 +42,8 @@ PULL = 20.0
 """$/MWh at which the augmented form pulls a unit that is a whole capacity off."""
 
 MARGIN = 0.96
-"""Share of branch limits that the reference uses: who learns it meets it on average, and an overload
-costs more than what is left unused."""
+"""Share of branch limits that the reference uses: who learns it meets it on average, and an
+overload costs more than what is left unused."""
 
 CONGESTED = 5.0
 """Added to that, per $/MWh by which a unit's LMP differs from the price without congestion."""

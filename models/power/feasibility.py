@@ -13,7 +13,7 @@ from typing import Protocol
 import numpy as np
 
 from ...simulators.interface import Bools, Doubles
-from ...simulators.power.pglib_uc import CommitmentInstance
+from ...simulators.power.files.pglib_uc import CommitmentInstance
 
 TOLERANCE = 1e-4
 """MW that a limit may be missed by."""

@@ -13,7 +13,7 @@ import pyomo.environ as pyo
 from pyomo.contrib.appsi.base import TerminationCondition
 from pyomo.contrib.appsi.solvers.highs import Highs
 
-from ...simulators.power.pglib_uc import CommitmentInstance
+from ...simulators.power.files.pglib_uc import CommitmentInstance
 
 
 def commitment_pyomo(instance: CommitmentInstance) -> float:

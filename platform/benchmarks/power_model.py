@@ -24,11 +24,11 @@ from ...models.power.pyomo_dispatch import PyomoDcOpf
 from ...models.power.torch_costs import unit_costs
 from ...simulators.errors import DataError
 from ...simulators.interface import Doubles
+from ...simulators.power.files.matpower import read_case
+from ...simulators.power.files.pglib_uc import read_instance, to_grid
 from ...simulators.power.generated import generate
 from ...simulators.power.grid import Grid
-from ...simulators.power.matpower import read_case
 from ...simulators.power.network import Network, Susceptance
-from ...simulators.power.pglib_uc import read_instance, to_grid
 from ...simulators.settings import Settings, knob
 from ...simulators.tables import locate
 from ..progress import Report

@@ -22,8 +22,8 @@ from ...models.power.multiperiod_bound import lower_bound
 from ...models.power.multiperiod_inputs import DispatchInputs, DispatchState, StorageEnd
 from ...simulators.interface import Doubles, Ints
 from ...simulators.power.curves import stack
+from ...simulators.power.files.pglib_uc import read_instance
 from ...simulators.power.grid import Curves, Grid, Storages, check_grid
-from ...simulators.power.pglib_uc import read_instance
 from ...simulators.tables import search_folders
 from ..rows import Row
 from .power_cases import Lines, bare_grid

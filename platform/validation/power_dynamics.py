@@ -11,8 +11,8 @@ import numpy as np
 from ...simulators.calendar import Calendar
 from ...simulators.interface import Doubles
 from ...simulators.power.failures import HOUR, YEAR_HOURS, Failures, unavailability
+from ...simulators.power.files.rts_gmlc import read_grid
 from ...simulators.power.response import Online, ShedStage, SwingSettings
-from ...simulators.power.rts_gmlc import read_grid
 from ...simulators.power.swing import Swing
 from ...simulators.streams import Streams
 from ...simulators.tables import search_folders

@@ -21,8 +21,8 @@ from ...models.power.dcopf_quadratic import QuadraticDcOpf
 from ...models.power.pyomo_dispatch import PyomoDcOpf
 from ...simulators.errors import DataError
 from ...simulators.power.curves import chords
+from ...simulators.power.files.matpower import read_case
 from ...simulators.power.grid import Grid
-from ...simulators.power.matpower import read_case
 from ...simulators.power.network import Network
 from ..rows import Row
 from .suites import Check, skipped

@@ -20,11 +20,11 @@ from ...models.power.dcopf import DcOpf, Interval
 from ...models.power.economic import merit_order
 from ...simulators.interface import Bools, Doubles
 from ...simulators.power.costs import CostTable
+from ...simulators.power.files.plexos import PlexosSolution, read_solution
+from ...simulators.power.files.rts_gmlc import read_grid
+from ...simulators.power.files.rts_series import day_ahead
 from ...simulators.power.grid import Curves, Grid
 from ...simulators.power.network import Network
-from ...simulators.power.plexos import PlexosSolution, read_solution
-from ...simulators.power.rts_gmlc import read_grid
-from ...simulators.power.rts_series import day_ahead
 from ...simulators.power.series import bus_loads
 from ..rows import Row
 from .suites import Check

@@ -13,16 +13,16 @@ from ..errors import DataError
 from ..interface import Bools, Doubles
 from ..streams import Streams
 from ..tables import locate
-from . import rts_gmlc as rts
+from .files import rts_gmlc as rts
+from .files.matpower import read_case
+from .files.matpower_changes import read_area_loads
+from .files.pglib_uc import read_instance, to_grid
+from .files.plexos import read_solution
+from .files.rts_series import available_days, day_ahead, has_measured_sun, real_time
 from .forecasts import add_noise
 from .generated import generate
 from .generated_series import generate_forecast, generate_series
 from .grid import Grid
-from .matpower import read_case
-from .matpower_changes import read_area_loads
-from .pglib_uc import read_instance, to_grid
-from .plexos import read_solution
-from .rts_series import available_days, day_ahead, has_measured_sun, real_time
 from .scenario import ActivsgScenario, CaliforniaScenario, GeneratedScenario, RtsScenario
 from .series import Series
 

@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import DataError
-from ..interface import Doubles
+from ...errors import DataError
+from ...interface import Doubles
+from ..grid import Grid
 from .csv_series import Columns, read_columns
-from .grid import Grid
 
 _DC_LINE = "{}_{}_1"
 

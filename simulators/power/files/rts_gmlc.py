@@ -21,11 +21,11 @@ from pathlib import Path
 
 import numpy as np
 
-from ..errors import DataError
-from ..interface import Bools, Doubles, Ints
-from ..tables import Table, open_text, read_table
-from .curves import stack
-from .grid import Branches, Buses, Curves, DcLines, Grid, GridError, Storages, Units, check_grid
+from ...errors import DataError
+from ...interface import Bools, Doubles, Ints
+from ...tables import Table, open_text, read_table
+from ..curves import stack
+from ..grid import Branches, Buses, Curves, DcLines, Grid, GridError, Storages, Units, check_grid
 
 _KINDS = {
     "Coal": "coal",

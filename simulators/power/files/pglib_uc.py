@@ -15,12 +15,12 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import DataError
-from ..interface import Bools, Doubles, Ints
-from ..tables import open_text
-from .curves import stack
-from .grid import Branches, Buses, Curves, Grid, Units, check_grid, no_dc_lines, no_storages
-from .series import Series
+from ...errors import DataError
+from ...interface import Bools, Doubles, Ints
+from ...tables import open_text
+from ..curves import stack
+from ..grid import Branches, Buses, Curves, Grid, Units, check_grid, no_dc_lines, no_storages
+from ..series import Series
 
 _KINDS = {"WIND": "wind", "PV": "pv", "RTPV": "rtpv", "HYDRO": "hydro", "CSP": "csp"}
 

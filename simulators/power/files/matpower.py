@@ -11,10 +11,10 @@ from typing import Literal
 
 import numpy as np
 
-from ..errors import DataError
-from ..interface import Bools, Doubles, Ints
-from .curves import chords, cut, stack
-from .grid import (
+from ...errors import DataError
+from ...interface import Bools, Doubles, Ints
+from ..curves import chords, cut, stack
+from ..grid import (
     Branches,
     Buses,
     Curves,

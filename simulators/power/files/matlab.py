@@ -13,9 +13,9 @@ from pathlib import Path
 
 import numpy as np
 
-from ..errors import DataError
-from ..interface import Bools, Doubles
-from ..tables import open_text
+from ...errors import DataError
+from ...interface import Bools, Doubles
+from ...tables import open_text
 
 _ASSIGNMENT = re.compile(r"^\s*(?:\w+\.)?(\w+)\s*=(?!=)\s*(.*)$")
 _CHANGE = re.compile(r"^\s*(?:\w+\.)?\w+\s*[({].*[)}]\s*=(?!=)")

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
-from ..errors import DataError
-from ..interface import Doubles
-from ..tables import open_text
+from ...errors import DataError
+from ...interface import Doubles
+from ...tables import open_text
 
 
 @dataclass(frozen=True, slots=True)

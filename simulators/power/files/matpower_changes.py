@@ -11,12 +11,12 @@ from pathlib import Path
 
 import numpy as np
 
-from ..errors import DataError
-from ..interface import Doubles, Ints
-from ..tables import finite, open_text, whole
-from .grid import Grid
+from ...errors import DataError
+from ...interface import Doubles, Ints
+from ...tables import finite, open_text, whole
+from ..grid import Grid
+from ..series import Series
 from .matlab import Block, read_blocks
-from .series import Series
 
 _YEAR = re.compile(r"^%.*for the year (\d{4})")
 _FIXED = {2: "CT_TAREALOAD", 4: "CT_LOAD_ALL_P", 5: "CT_REP"}

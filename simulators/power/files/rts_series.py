@@ -19,12 +19,12 @@ from pathlib import Path
 
 import numpy as np
 
-from ..errors import DataError
-from ..interface import Doubles
+from ...errors import DataError
+from ...interface import Doubles
+from ..grid import Grid
+from ..series import Series, load_split
 from .csv_series import Columns, read_columns
-from .grid import Grid
 from .rts_gmlc import source_folder
-from .series import Series, load_split
 
 _KEYS = ("Year", "Month", "Day", "Period")
 _FILES = {"hydro": "hydro", "wind": "wind", "pv": "pv", "rtpv": "rtpv", "csp": "Natural_Inflow"}

@@ -1,0 +1,1 @@
+"""Readers of published power systems and their series; every one makes a grid or a series."""
