@@ -12,13 +12,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..simulators.interface import HOLD, Doubles, Ints, Observation, Simulator
-from .interface import AnalyticalModel, counterfactual_values
+from .interface import AnalyticalModel, counterfactual_values, of_choices
 
-Base = Callable[[Observation, np.random.Generator], Ints]
+Base = Callable[[Observation, np.random.Generator], NDArray[Any]]
 """The policy that everybody follows; must have no memory (it is replayed)."""
 
 
@@ -134,7 +136,10 @@ def collect_pairs(
             actions = episode.act(seen, epoch)
             for name, model in models.items():
                 values = counterfactual_values(
-                    seen, model.reference(seen.exogenous), model.influence(seen), actions
+                    seen,
+                    model.reference(seen.exogenous),
+                    of_choices(model.influence(seen)),
+                    actions,
                 )
                 gain[name].append(float(values[agent, first] - values[agent, second]))
             costs: list[float] = []

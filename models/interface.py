@@ -83,6 +83,17 @@ class SetPointInfluence:
     curvature: Doubles | None = None
 
 
+def of_choices(influence: Influence | SetPointInfluence) -> Influence:
+    """The influence itself, where candidates are chosen.
+
+    Raises:
+        TypeError: it is of set-points.
+    """
+    if isinstance(influence, SetPointInfluence):
+        raise TypeError("the model guides set-points; candidates are needed here")
+    return influence
+
+
 @runtime_checkable
 class AnalyticalModel(Protocol):
     """Reference and influence for one scenario."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from ...simulators.cloud.scenario import OpenbScenario, Scenario
 from ...simulators.interface import Doubles, Observation
-from ..interface import AnalyticalModel, Influence, Reference
+from ..interface import AnalyticalModel, Influence, Reference, of_choices
 from .packing_model import PackingModel
 from .profile_model import ProfileModel
 
@@ -40,4 +40,4 @@ class DispatchModel:
         return self._model.reference(exogenous)
 
     def influence(self, observation: Observation) -> Influence:
-        return self._model.influence(observation)
+        return of_choices(self._model.influence(observation))

@@ -78,7 +78,7 @@ class Team:
         rollout = _rollout(problem, problem.samples, streams.generator("features"))
         # The experience holds views of the arrays: actions are filled in where it reads them.
         experience = _experience(problem, rollout, "cpu")
-        _act(problem, parameters, experience, rollout.actions)
+        _act(problem, parameters, experience, rollout.actions.astype(np.int64, copy=False))
         if problem.device != "cpu":
             experience = _experience(problem, rollout, problem.device)
         rng = streams.generator("advantage")

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from ...models.interface import AnalyticalModel, counterfactual_values
+from ...models.interface import AnalyticalModel, counterfactual_values, of_choices
 from ...simulators.interface import Ints, Observation
 from ..interface import Information
 from .rules import legal_nodes
@@ -46,7 +46,7 @@ class SnapshotGreedy:
         value = counterfactual_values(
             seen,
             self._model.reference(seen.exogenous),
-            self._model.influence(seen),
+            of_choices(self._model.influence(seen)),
             hold,
         )
         legal = legal_nodes(observation)

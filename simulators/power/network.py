@@ -108,7 +108,8 @@ class Network:
         split: bool = False,
     ) -> None:
         branches = grid.branches
-        self.grid, self.convention = grid, convention
+        self.grid = grid
+        self.convention: Susceptance = convention
         self.base = grid.base
         self.start, self.end = branches.start, branches.end
         self.buses, self.branches = len(grid.buses.name), len(branches.name)
