@@ -35,20 +35,27 @@ DASHES = ("--", ":", "-.")
 
 
 def draw_trust_region(
-    table: RunTable, methods: Sequence[str], path: Path, *, long: str = ""
+    table: RunTable,
+    methods: Sequence[str],
+    path: Path,
+    *,
+    long: str = "",
+    suffixes: Sequence[str] = ("", " clipped"),
 ) -> None:
     """Curves, final returns and variance of the weighted advantage, a row of panels per N.
 
-    ``long`` is the suffix of the variants whose variance is shown.
+    ``suffixes`` are those of the variants that every method has, ``long`` is that of the variants
+    whose variance is shown.
 
     Raises:
         UserError: ``path`` ends in neither .png nor .svg, or cannot be written.
         KeyError: a statistic is missing.
     """
-    names = [f"{method}{clip}" for clip in ("", " clipped") for method in methods]
+    names = [f"{method}{clip}" for clip in suffixes for method in methods]
 
     def draw(figure: Figure, palette: Palette) -> None:
-        styles = _pairs(methods, (palette.muted, palette.policy, palette.same), " clipped")
+        pairs = _pairs(methods, (palette.muted, palette.policy, palette.same), " clipped")
+        styles = {name: style for name, style in pairs.items() if name in names}
         grid = figure.subplots(len(table.agents), 3, squeeze=False)
         for (left, middle, right), agents in zip(grid, table.agents, strict=True):
             _curves(left, table, agents, styles, palette, f"N = {agents}: return")

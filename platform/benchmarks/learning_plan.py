@@ -7,14 +7,20 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
+
+from pydantic import model_validator
 
 from ...simulators.settings import Settings, knob
 from ..config import merged
 from ..train_config import load_config
+from .subjects import SUBJECTS, Name, Subject
 
 PLAIN: Mapping[str, Any] = {"guidance": {"alpha": {"schedule": "fixed", "start": 0.0}}}
 """Learner knobs without guidance."""
+
+LOAD = 0.4
+"""Offered load of the cloud, by default: light, so that runs are steady."""
 
 Kind = Literal["learner", "untrained", "rule"]
 
@@ -22,7 +28,7 @@ Kind = Literal["learner", "untrained", "rule"]
 class RunOptions(Settings):
     """What the learning benches have in common."""
 
-    agents: tuple[int, ...] = knob((20,), "numbers of dispatchers")
+    agents: tuple[int, ...] = knob((20,), "numbers of agents")
     seeds: int = knob(10, "training runs of every variant, with seeds in common", ge=2)
     first_seed: int = knob(
         1000, "seed of the first run; below 1,000 are the seeds that knobs were chosen on", ge=0
@@ -32,8 +38,16 @@ class RunOptions(Settings):
     evaluation: int = knob(20, "episodes of the final evaluation", usual="10 ... 100", ge=2)
     every: int = knob(5, "updates between evaluations in between (0: none)", ge=0)
     probes: int = knob(4, "episodes of an evaluation in between", usual="2 ... 20", ge=1)
-    horizon: int = knob(200, "epochs of an episode", unit="epochs", usual="50 ... 400", ge=10)
-    load: float = knob(0.4, "offered load", usual="0.5, 0.7, 0.9", gt=0, lt=1)
+    horizon: int = knob(
+        200,
+        "epochs of an episode (power: 72, whole hours of 12)",
+        unit="epochs",
+        usual="50 ... 400",
+        ge=10,
+    )
+    load: float | None = knob(
+        None, "offered load, cloud only (none: 0.4)", usual="0.5, 0.7, 0.9", gt=0, lt=1
+    )
     reference: str = knob("", "reference state of the guidance; empty: the domain's first")
     scenario: tuple[str, ...] = knob(
         (), "further knobs of the scenario, for example ['sampled=4', 'class_work=[1,1,1,1]']"
@@ -49,6 +63,33 @@ class RunOptions(Settings):
     )
     plot: Path | None = knob(None, "write a chart here")
     quick: bool = knob(False, "smallest useful run")
+
+    @property
+    def subject(self) -> Subject:
+        """The domain under study."""
+        return SUBJECTS["cloud"]
+
+
+class DomainOptions(RunOptions):
+    """The same for benches that know several domains.
+
+    Attributes:
+        tuned: other defaults of a domain; what is given wins over them.
+    """
+
+    tuned: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
+
+    domain: Name = knob("cloud", "domain of control: cloud (dispatch), power (generated systems)")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill(cls, given: Mapping[str, Any]) -> Mapping[str, Any]:
+        return {**cls.tuned.get(str(given.get("domain")), {}), **given}
+
+    @property
+    def subject(self) -> Subject:
+        """The domain under study."""
+        return SUBJECTS[self.domain]
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,25 +145,17 @@ class Assignment:
 
 
 def heterogeneous(options: RunOptions, agents: int) -> dict[str, Any]:
-    """A cluster of specialised tenants with very different stakes.
+    """The domain's scenario whose groups have very different stakes: tenants, technologies.
 
-    A training job is 250 times the work of a web request. Where the research lab sends its jobs
-    decides the mean response time, where the web shop sends its own hardly matters. Epochs are
-    short, so that holding a job, which all tenants have to unlearn alike, costs little.
+    Raises:
+        UserError: an unknown knob or a bad value, or a load where the scenario has none.
     """
-    base = {
-        "name": "dispatch",
-        "agents": agents,
-        "horizon": options.horizon,
-        "load": options.load,
-        "class_work": [0.02, 0.05, 0.1, 5.0],
-        "own_share": 1.0,
-        "arrivals_per_epoch": 0.1,
-    }
+    subject = options.subject
+    load = subject.offered(options.load, LOAD)
     config = load_config(
-        "cloud",
-        "dispatch",
-        base={"scenario": base},
+        subject.domain,
+        subject.scenario,
+        base={"scenario": dict(subject.differing(agents, options.horizon, load))},
         overrides=_prefixed("scenario", options.scenario),
     )
     return config.scenario.model_dump(mode="json")
@@ -136,6 +169,8 @@ def assignments(
     Raises:
         UserError: an unknown knob or a bad value.
     """
+    subject = options.subject
+    domain, name = subject.domain, subject.scenario
     found: list[Assignment] = []
     for variant in variants:
         base = {
@@ -147,9 +182,12 @@ def assignments(
         }
         # The bench's own knobs for everybody come first, what defines a variant wins.
         common = load_config(
-            "cloud", "dispatch", base=base, overrides=_prefixed("learner", options.learner)
+            domain,
+            name,
+            base=merged({"learner": subject.neutral}, base),
+            overrides=_prefixed("learner", options.learner),
         )
-        again = load_config("cloud", "dispatch", base=merged(common.model_dump(mode="json"), base))
+        again = load_config(domain, name, base=merged(common.model_dump(mode="json"), base))
         count = 1 if variant.kind == "rule" else options.seeds
         for seed in range(options.first_seed, options.first_seed + count):
             config = again.model_copy(update={"seed": seed}).model_dump(mode="json")
@@ -157,7 +195,7 @@ def assignments(
                 Assignment(
                     variant.name,
                     variant.kind,
-                    int(scenario["agents"]),
+                    int(scenario[subject.count]),
                     config,
                     options.evaluation,
                     options.every,

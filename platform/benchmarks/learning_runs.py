@@ -103,7 +103,9 @@ def play(assignment: Assignment) -> Run:
         learner = _Timed(make_learner(executor.spec, config.learner, seed=config.seed))
         loop = _loop(config, executor, learner)
         if assignment.kind == "untrained":
-            final = _returns(executor, _policy(loop), _first(assignment), assignment.evaluation)
+            final = _returns(
+                executor, _policy(loop, config), _first(assignment), assignment.evaluation
+            )
             return Run.played(assignment.variant, assignment.agents, assignment.seed, final)
         return _train(assignment, config, executor, loop, learner)
 
@@ -150,7 +152,7 @@ def _train(
 
     def probe() -> None:
         at.append(loop.iteration)
-        played = _returns(executor, _policy(loop), PROBES, assignment.probes)
+        played = _returns(executor, _policy(loop, config), PROBES, assignment.probes)
         probes.append(float(np.mean(played)))
 
     if assignment.every:
@@ -167,7 +169,7 @@ def _train(
         rows.append(figures)
         if assignment.every and (number % assignment.every == 0 or number == config.iterations):
             probe()
-    final = _returns(executor, _policy(loop), _first(assignment), assignment.evaluation)
+    final = _returns(executor, _policy(loop, config), _first(assignment), assignment.evaluation)
     kept = sorted({name for row in rows for name in row if name.startswith(KEPT)})
     return Run(
         variant=assignment.variant,
@@ -192,8 +194,9 @@ def _first(assignment: Assignment) -> int:
     return EVALUATION if assignment.seed >= FIRST_SEED else REHEARSAL
 
 
-def _policy(loop: Loop) -> Entrant:
-    return Entrant.policy(loop.policy())
+def _policy(loop: Loop, config: TrainConfig) -> Entrant:
+    """The present policy as its domain serves it."""
+    return Entrant.policy(loop.policy(stochastic=config.evaluation.stochastic))
 
 
 class _Timed:

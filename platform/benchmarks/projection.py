@@ -6,6 +6,8 @@ its noise floor and leaves it out of the update. Compared are the common return,
 alone is trained for, and stability: the spread over seeds and the largest drop from the best policy
 that a run had. In a pure team game (``local_mix`` = 0) the trajectory must be the same to the bit.
 Do not expect much here: dispatching is a congestion game, and those are close to potential games.
+On power (``domain=power``, groups are technologies) a unit's own reward is its own cost, and the
+same holds: units meet only through the balance and the lines.
 Published (arXiv 2605.18809): better stability and normalised return, without a number that could be
 compared.
 """
@@ -13,7 +15,7 @@ compared.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -22,7 +24,7 @@ from ...simulators.settings import knob
 from ..progress import Report
 from ..rows import Row
 from ..statistics import bootstrap, paired_difference
-from .learning_plan import PLAIN, RunOptions, Variant, assignments, heterogeneous
+from .learning_plan import PLAIN, DomainOptions, Variant, assignments, heterogeneous
 from .learning_runs import run_all, weights
 from .learning_table import RunTable
 
@@ -30,12 +32,17 @@ WITH = " + HPML"
 KAPPA, FLOOR, ACTIVE = "projection/kappa", "projection/noise_floor", "projection/projected"
 
 
-class Options(RunOptions):
+class Options(DomainOptions):
     """What to compare."""
+
+    tuned: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "power": {"agents": (40,), "horizon": 72, "episodes": 2}
+    }
 
     methods: tuple[str, ...] = knob(("mappo", "hatrpo-w"), "learners, each with and without HPML")
     iterations: int = knob(20, "updates of every run", usual="10 ... 200", ge=1)
-    episodes: int = knob(1, "episodes per update", usual="1 ... 16", ge=1)
+    agents: tuple[int, ...] = knob((20,), "numbers of agents (power: 40)")
+    episodes: int = knob(1, "episodes per update (power: 2)", usual="1 ... 16", ge=1)
     evaluation: int = knob(10, "episodes of the final evaluation", usual="10 ... 100", ge=2)
     every: int = knob(4, "updates between evaluations in between (0: none)", ge=0)
     probes: int = knob(3, "episodes of an evaluation in between", usual="2 ... 20", ge=1)
@@ -52,10 +59,12 @@ def run(options: Options, progress: Report) -> list[Row]:
         UserError: an unknown knob, a damaged file of runs, or a run that diverged.
     """
     if options.quick:
-        smaller = {"agents": (8,), "seeds": 2, "iterations": 3, "episodes": 1, "evaluation": 2}
-        more = {"horizon": 20, "every": 1, "probes": 1, "team_updates": 2}
+        few = (options.subject.few,)
+        smaller = {"agents": few, "seeds": 2, "iterations": 3, "episodes": 1, "evaluation": 2}
+        more = {"horizon": 24, "every": 1, "probes": 1, "team_updates": 2}
         options = options.model_copy(update={**smaller, **more})
-    chosen = variants(options.methods, options.mix)
+    start = Variant("untrained", {**PLAIN, "local_mix": options.mix}, "untrained")
+    chosen = [start, *variants(options.methods, options.mix)]
     wanted = [
         assignment
         for agents in options.agents
@@ -65,6 +74,7 @@ def run(options: Options, progress: Report) -> list[Row]:
     rows = [Row.info("m, share of the own jobs in a reward", options.mix, "1")]
     for agents in options.agents:
         for method in options.methods:
+            rows += learned(table, agents, method)
             rows += stability(table, agents, method)
             rows += potential(table, agents, method)
         progress(1, 1, f"N={agents}, team game")
@@ -88,6 +98,29 @@ def variants(methods: Sequence[str], mix: float) -> list[Variant]:
 def _knobs(method: str, mix: float, *, projected: bool) -> Mapping[str, Any]:
     projection = {"method": "hpml" if projected else "none"}
     return {**PLAIN, "algorithm": method, "local_mix": mix, "projection": projection}
+
+
+def learned(table: RunTable, agents: int, method: str) -> list[Row]:
+    """What training gained, and that steps with a KL budget kept it."""
+    rows: list[Row] = []
+    for variant in (method, method + WITH):
+        gained = paired_difference(table.final(variant, agents), table.final("untrained", agents))
+        name = f"N={agents}: {variant}"
+        rows += [
+            Row.info(f"{name}, gained over untrained", gained.point, "return"),
+            Row.info(f"{name}, gained over untrained, 95 % low", gained.low, "return"),
+            Row.info(f"{name}, gained over untrained, 95 % high", gained.high, "return"),
+            Row.info(
+                f"{name}, KL of a decision and update",
+                table.mean(variant, agents, "policy/kl"),
+                "nats",
+            ),
+        ]
+        if "trust/total" in table.of(variant, agents)[0].figures:
+            used = table.figure(variant, agents, "trust/joint_kl")
+            most = float(np.nanmax(used / table.figure(variant, agents, "trust/total")))
+            rows.append(Row.at_most(f"{name}, largest used over allowed KL", most, "1", 1.001))
+    return rows
 
 
 def stability(table: RunTable, agents: int, method: str) -> list[Row]:

@@ -29,8 +29,12 @@ class Subject:
 
     Attributes:
         domain: its name; scenario: one that has a knob for the number of agents.
-        agents: numbers of agents to study; horizon, evaluation: decisions and seeds, by default.
+        agents: numbers of agents to study; few: of the smallest run that shows something;
+            horizon, evaluation: decisions and seeds, by default.
         settings: values of the scenario for so many agents and decisions at a load.
+        differing: the same where the stakes of the groups differ much; count: the knob that says
+            how many agents there are.
+        neutral: knobs of learners that are compared, so that all start from the same, plain policy.
         load: what the scenario calls load, by default; ``None`` where it has no such knob.
         bounds: rules with more information than a policy to show; bound: what that is, in words.
         rivals: rules that a guided learner should be ahead of, beside the best with its own
@@ -46,9 +50,13 @@ class Subject:
     domain: Name
     scenario: str
     agents: tuple[int, ...]
+    few: int
     horizon: int
     evaluation: int
     settings: Callable[[int, int, float], Mapping[str, Any]]
+    differing: Callable[[int, int, float], Mapping[str, Any]]
+    count: str
+    neutral: Mapping[str, Any]
     load: float | None
     bounds: tuple[str, ...]
     bound: str
@@ -68,10 +76,18 @@ class Subject:
         Raises:
             UserError: a load for a scenario that has none.
         """
+        chosen = self.offered(load, self.load or 0.0)
+        return DomainFactory(self.domain, self.scenario, self.settings(agents, horizon, chosen))
+
+    def offered(self, load: float | None, default: float) -> float:
+        """The load that was asked for, or ``default``.
+
+        Raises:
+            UserError: a load for a scenario that has none.
+        """
         if load is not None and self.load is None:
             raise UserError(f"load={load}: scenario {self.scenario!r} has no offered load")
-        chosen = load if load is not None else self.load or 0.0
-        return DomainFactory(self.domain, self.scenario, self.settings(agents, horizon, chosen))
+        return default if load is None else load
 
     def config(self) -> TrainConfig:
         """Knobs of training that suit the scenario."""
@@ -95,6 +111,21 @@ def _cloud(agents: int, horizon: int, load: float) -> Mapping[str, Any]:
     return {"name": "dispatch", "agents": agents, "horizon": horizon, "load": load}
 
 
+def _tenants(agents: int, horizon: int, load: float) -> Mapping[str, Any]:
+    """A cluster of specialised tenants with very different stakes.
+
+    A training job is 250 times the work of a web request. Where the research lab sends its jobs
+    decides the mean response time, where the web shop sends its own hardly matters. Epochs are
+    short, so that holding a job, which all tenants have to unlearn alike, costs little.
+    """
+    return {
+        **_cloud(agents, horizon, load),
+        "class_work": [0.02, 0.05, 0.1, 5.0],
+        "own_share": 1.0,
+        "arrivals_per_epoch": 0.1,
+    }
+
+
 def _power(agents: int, horizon: int, load: float) -> Mapping[str, Any]:
     del load
     if horizon % PER_HOUR:
@@ -109,9 +140,13 @@ SUBJECTS: Mapping[Name, Subject] = {
         domain="cloud",
         scenario="dispatch",
         agents=(5, 10, 20, 50, 100, 200),
+        few=8,
         horizon=200,
         evaluation=40,
         settings=_cloud,
+        differing=_tenants,
+        count="agents",
+        neutral={},
         load=0.7,
         bounds=("sed (fresh)", "greedy-reference (fresh)"),
         bound="fresh information",
@@ -127,9 +162,15 @@ SUBJECTS: Mapping[Name, Subject] = {
         domain="power",
         scenario="generated",
         agents=(10, 20, 50, 100, 200, 400, 600),
+        few=10,
         horizon=288,
         evaluation=20,
         settings=_power,
+        # Technologies differ by themselves: in size, price, and how much they can move.
+        differing=_power,
+        count="units",
+        # The middle of the box: from the answer to the indicative price little is left to gain.
+        neutral={"network": {"base": 0.0}},
         load=None,
         bounds=("dc-opf", "greedy-reference"),
         bound="one place, all states",
