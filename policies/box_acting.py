@@ -96,12 +96,18 @@ class SetPointActor:
     def _settle(self, member: Ints) -> None:
         """What depends on who the rows are."""
         self._member = member
-        self._order = np.argsort(member, kind="stable")
-        groups, starts = np.unique(member[self._order], return_index=True)
-        ends = np.append(starts[1:], member.size)
-        self._runs = list(zip(groups.tolist(), starts.tolist(), ends.tolist(), strict=True))
-        self._place = np.argsort(self._order)
-        self._sorted = bool((self._order == np.arange(member.size)).all())
+        groups, place = np.unique(member, return_inverse=True)
+        counts = np.bincount(place)
+        width = int(counts.max(initial=1))
+        order = np.argsort(member, kind="stable")
+        column = np.arange(member.size) - np.repeat(np.cumsum(counts) - counts, counts)
+        # Row of each agent in a table of groups; short groups are padded with the first agent.
+        self._row = np.empty(member.size, np.int64)
+        self._row[order] = member_rows = place[order] * width + column
+        self._padded = np.zeros(groups.size * width, np.int64)
+        self._padded[member_rows] = order
+        self._table = (groups.size, width)
+        self._own_chain = tuple(weight[groups] for weight in self._chain)
         self._shift, self._scale = (self._tensors[name][member] for name in BOX_NORMALISER)
         self._own = tuple(w[member] for w in self._weights) if self._alone else ()
 
@@ -131,9 +137,7 @@ class SetPointActor:
         if self._alone:
             outputs, base = self._batched(values), self._base_of(values)
         else:
-            outputs, base = self._grouped(values if self._sorted else values[self._order])
-            if not self._sorted:
-                outputs, base = outputs[self._place], base[self._place]
+            outputs, base = self._grouped(values)
         both = np.logaddexp(outputs, np.float32(0.0))
         if self._based:
             both += np.maximum(base, np.float32(0.0))
@@ -151,23 +155,24 @@ class SetPointActor:
         return added
 
     def _grouped(self, values: Floats) -> tuple[Floats, Floats]:
-        """Outputs and base ``[n, 2 D]`` of rows that are ordered by group."""
-        rows = np.empty((len(values), values.shape[1] + 1), np.float32)
-        rows[:, :-1] = values
-        rows[:, -1] = 1.0
+        """Outputs and base ``[n, 2 D]``: one batched product a layer, for all groups at once."""
+        rows = np.empty((*self._table, values.shape[1] + 1), np.float32)
+        rows[..., :-1] = values.take(self._padded, axis=0).reshape(*self._table, -1)
+        rows[..., -1] = 1.0
         base = values[:, :0]
-        for number, weight in enumerate(self._chain):
+        for number, weight in enumerate(self._own_chain):
             if number:
                 if number == 1 and self._based:
                     dimensions = self._weights[-1].shape[2]
-                    base = rows[:, -1 - dimensions : -1].copy()
+                    base = self._back(rows[..., -1 - dimensions : -1])
                 np.tanh(rows, out=rows)
-                rows[:, -1] = 1.0
-            above = np.empty((len(rows), weight.shape[2]), np.float32)
-            for group, start, end in self._runs:
-                np.matmul(rows[start:end], weight[group], out=above[start:end])
-            rows = above
-        return rows, base
+                rows[..., -1] = 1.0
+            rows = np.matmul(rows, weight)
+        return self._back(rows), base
+
+    def _back(self, table: Floats) -> Floats:
+        """Rows of the agents, in their order, from the padded table of groups."""
+        return table.reshape(-1, table.shape[2]).take(self._row, axis=0)
 
     def _batched(self, values: Floats) -> Floats:
         """Outputs ``[n, 2 D]`` where (nearly) every agent has weights of its own."""
