@@ -223,3 +223,18 @@ def test_network_projection_lowers_overloads():
         assert all(one.metrics["balance_residual_mw"] <= 1e-6 for one in episodes)
     assert sums[0] > 100.0
     assert sums[1] < 0.2 * sums[0]
+
+
+def test_without_features_the_same_set_points_make_the_same_episode():
+    scenario = GeneratedScenario(units=12, hours=2)
+    plain = PowerSimulator(scenario, system_of(scenario))
+    blind = PowerSimulator(scenario, system_of(scenario), features=False)
+    seen, unseen = plain.reset(3), blind.reset(3)
+    for _ in range(plain.spec.horizon):
+        wanted = np.clip(seen.state[:, None].astype(np.float32), seen.low, seen.high)
+        one, two = plain.step(wanted), blind.step(wanted)
+        assert one.reward == two.reward
+        seen, unseen = one.observation, two.observation
+        np.testing.assert_array_equal(seen.high, unseen.high)
+        assert seen.agent.any() and not unseen.agent.any()
+    assert plain.metrics() == blind.metrics()

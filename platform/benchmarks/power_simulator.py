@@ -1,8 +1,11 @@
 """Speed and memory of the power simulator on one core, without learning.
 
-An episode is a day of 288 intervals with network, forecasts and outages. Set-points are the merit
-order's, read from the observation, so that next to nothing is spent on deciding; that little is not
-counted. Time is the process's own, and the fastest episode counts: others use the machine too. With
+An episode is a day of 288 intervals with network, forecasts and outages, played twice. Without
+features, as a simulation in which nobody learns: outputs are held, and the balance moves them. And
+with all that agents and critic observe, indicative nodal prices among it: set-points are the merit
+order's, read from the observation; the little that deciding takes is not counted.
+
+Time is the process's own, and the fastest episode counts: others use the machine too. With
 regulation every interval simulates frequency and generation control as well.
 """
 
@@ -66,7 +69,8 @@ def run(options: Options, progress: Report) -> list[Row]:
     for done, scenario in enumerate(systems):
         name = _name(scenario)
         progress(done, len(systems) + 1, name)
-        rows += _speed_rows(options, scenario, name)
+        for features in (False, True):
+            rows += _speed_rows(options, scenario, features=features)
     progress(len(systems), len(systems) + 1, "memory")
     rows += _memory_rows(options, systems[0])
     progress(len(systems) + 1, len(systems) + 1, "done")
@@ -98,15 +102,17 @@ def _name(scenario: RtsScenario | GeneratedScenario) -> str:
 
 
 def _speed_rows(
-    options: Options, scenario: RtsScenario | GeneratedScenario, name: str
+    options: Options, scenario: RtsScenario | GeneratedScenario, *, features: bool
 ) -> list[Row]:
-    simulator = _simulator(scenario)
+    name = f"{_name(scenario)}, {'with' if features else 'without'} features"
+    simulator = _simulator(scenario, features=features)
     seeds = range(options.seeds, options.seeds + options.episodes)
     _episode(simulator, options.seeds)  # what is computed once is computed now
     best = min((_episode(simulator, seed) for seed in seeds), key=lambda times: times.total)
     per_day = best.total * 24.0 / scenario.hours
     intervals = simulator.spec.horizon
-    marked = isinstance(scenario, RtsScenario) and not scenario.regulation.simulated
+    marked = not features and isinstance(scenario, RtsScenario)
+    marked = marked and not scenario.regulation.simulated
     speed = f"{name}: simulated days"
     return [
         Row.at_least(speed, 1.0 / per_day, "1/s", DAYS)
@@ -118,9 +124,11 @@ def _speed_rows(
     ]
 
 
-def _simulator(scenario: RtsScenario | GeneratedScenario) -> PowerSimulator:
+def _simulator(
+    scenario: RtsScenario | GeneratedScenario, *, features: bool = True
+) -> PowerSimulator:
     system = system_of(scenario)  # pyright: ignore[reportArgumentType]
-    return PowerSimulator(scenario, system)
+    return PowerSimulator(scenario, system, features=features)
 
 
 def _episode(simulator: PowerSimulator, seed: int) -> Times:
@@ -128,8 +136,9 @@ def _episode(simulator: PowerSimulator, seed: int) -> Times:
     observation = simulator.reset(seed)
     reset, steps = time.process_time() - begin, 0.0
     column = simulator.spec.agent_column("merit")
+    features = bool(observation.agent.any())
     for _ in range(simulator.spec.horizon):
-        wanted = merit_points(observation, column)
+        wanted = merit_points(observation, column) if features else held(observation)
         begin = time.process_time()
         observation = simulator.step(wanted).observation
         steps += time.process_time() - begin
@@ -141,6 +150,12 @@ def merit_points(observation: Observation, column: int) -> Floats:
     share = np.clip(observation.agent[:, column, None], 0.0, 1.0)
     wanted = observation.low + (observation.high - observation.low) * share
     return np.clip(wanted, observation.low, observation.high).astype(np.float32)
+
+
+def held(observation: Observation) -> Floats:
+    """Set-points ``[A, 1]`` MW that keep the present outputs as far as the box lets them."""
+    present = observation.state[:, None].astype(np.float32)
+    return np.clip(present, observation.low, observation.high)
 
 
 def _memory_rows(options: Options, scenario: RtsScenario | GeneratedScenario) -> list[Row]:

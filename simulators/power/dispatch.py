@@ -43,9 +43,11 @@ class PowerSimulator:
     Args:
         scenario: its values.
         system: grid, agents and days (:func:`.system.system_of`).
+        features: compute what agents and the critic observe; without, those arrays are 0, for runs
+            whose set-points come from elsewhere.
     """
 
-    def __init__(self, scenario: PowerScenario, system: System) -> None:
+    def __init__(self, scenario: PowerScenario, system: System, *, features: bool = True) -> None:
         self._scenario, self._system = scenario, system
         fleet = self._fleet = system.fleet
         self._hours = scenario.interval / HOUR
@@ -62,6 +64,7 @@ class PowerSimulator:
             limits=self._limits,
             flows=self._flows,
             table=self._table,
+            features=features,
         )
         self._ledger = Ledger(scenario.prices, self._hours)
         self._line: Line | None = None
