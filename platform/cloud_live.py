@@ -10,7 +10,6 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from pydantic import ValidationError
 
 from ..policies.heuristics.batch import controllers as batch_rules
 from ..policies.heuristics.dispatch import EXCLUSIVE
@@ -24,6 +23,7 @@ from .cloud_placement import JobLimit, Room, Vectors, project
 from .decision.settings import SlotSettings
 from .decision.types import Actions, Projected
 from .files import UserError
+from .served_scenario import served_scenario
 
 DEFAULT = {
     "dispatch": "interpreted-reference",
@@ -196,17 +196,7 @@ def cloud_live(spec: Spec, settings: Mapping[str, Any], slot: SlotSettings) -> C
         UserError: unknown scenario, settings it does not accept, unknown baseline, or observations
             without the columns that are needed.
     """
-    if spec.scenario not in SCENARIOS:
-        known = ", ".join(SCENARIOS)
-        raise UserError(f"the cloud domain cannot serve scenario {spec.scenario!r}; known: {known}")
-    try:
-        scenario = SCENARIOS[spec.scenario].model_validate(dict(settings))
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise UserError(
-            f"scenario settings of the bundle: {where}: {first['msg']} (got {first['input']!r})"
-        ) from error
+    scenario = served_scenario("cloud", SCENARIOS, spec, settings)
     return CloudLive(spec, scenario, limit=slot.simplex.limit, baseline=slot.baseline)
 
 

@@ -11,7 +11,6 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from pydantic import ValidationError
 
 from ..policies.heuristics.power_local import local
 from ..policies.interface import Controller
@@ -24,6 +23,7 @@ from .decision.types import Actions, Cause, Projected
 from .files import UserError
 from .power import SCENARIOS
 from .power_costs import WEATHER, Priced, Reader
+from .served_scenario import served_scenario
 
 DEFAULT = "merit-order"
 """Fallback rule: the cheapest dispatch that meets the expected demand on a copper plate."""
@@ -221,17 +221,7 @@ def power_live(spec: Spec, settings: Mapping[str, Any], slot: SlotSettings) -> P
         UserError: unknown scenario, settings it does not accept, unknown baseline, or observations
             without the columns that are needed.
     """
-    if spec.scenario not in SCENARIOS:
-        known = ", ".join(SCENARIOS)
-        raise UserError(f"the power domain cannot serve scenario {spec.scenario!r}; known: {known}")
-    try:
-        scenario = SCENARIOS[spec.scenario].model_validate(dict(settings))
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise UserError(
-            f"scenario settings of the bundle: {where}: {first['msg']} (got {first['input']!r})"
-        ) from error
+    scenario = served_scenario("power", SCENARIOS, spec, settings)
     if not isinstance(scenario, PowerScenario):
         raise TypeError(f"{type(scenario).__name__} is no scenario of the power domain")
     return PowerLive(spec, scenario.prices, limit=slot.simplex.limit, baseline=slot.baseline)

@@ -10,13 +10,11 @@ from typing import Any
 
 import numpy as np
 import pyomo.environ as pyo
-from pyomo.contrib.appsi.base import TerminationCondition
-from pyomo.contrib.appsi.solvers.highs import Highs
 
 from ...simulators.interface import Doubles
+from ..pyomo_highs import number, solve
 from .delay import TANGENTS, DelaySolution, delay_solution, tangent_points
 from .fluid import FluidProblem, FluidTrajectory
-from .linear import TOLERANCE
 from .planning import FlowProblem, PlanningSolution
 
 
@@ -38,10 +36,10 @@ def planning_pyomo(problem: FlowProblem) -> PlanningSolution:
         types, rule=lambda m, j: _load(m, problem, pairs, j) <= problem.count[j] * m.rho
     )
     model.objective = pyo.Objective(expr=model.rho)
-    dual = _solve(model, "static planning problem")
+    dual = solve(model, "static planning problem")
     class_prices = _duals(dual, model.demand, classes)
     return PlanningSolution(
-        rho=_number(model.rho),
+        rho=number(model.rho),
         flow=_flow(model, problem),
         class_prices=class_prices,
         node_prices=-_duals(dual, model.capacity, types),
@@ -80,13 +78,13 @@ def delay_pyomo(
     model.objective = pyo.Objective(
         expr=sum(model.jobs[j] + cost[j] * model.busy[j] for j in types)
     )
-    dual = _solve(model, "convex delay model")
+    dual = solve(model, "convex delay model")
     return delay_solution(
         problem,
         cost,
         _flow(model, problem),
         _duals(dual, model.demand, classes),
-        _number(model.objective),
+        number(model.objective),
     )
 
 
@@ -133,12 +131,12 @@ def fluid_pyomo(problem: FluidProblem) -> FluidTrajectory:
     model.drift = pyo.Constraint(slots, classes, rule=drift)
     model.presence = pyo.Constraint(slots, classes, rule=presence)
     model.objective = pyo.Objective(expr=pyo.quicksum(model.occupancy.values()))
-    dual = _solve(model, "transient fluid model")
+    dual = solve(model, "transient fluid model")
     served = np.zeros((len(slots), len(classes), len(types)))
     for t in slots:
         for k, j in pairs:
-            served[t, k, j] = _number(model.served[t, k, j])
-    backlog = np.array([[_number(model.backlog[t, k]) for k in classes] for t in slots])
+            served[t, k, j] = number(model.served[t, k, j])
+    backlog = np.array([[number(model.backlog[t, k]) for k in classes] for t in slots])
     keys = [(t, k) for t in slots for k in classes]
     prices = _duals(dual, model.balance, keys) + problem.wait * _duals(dual, model.presence, keys)
     prices -= dt / 2.0 * np.tile(share, len(slots)) * _duals(dual, model.drift, keys)
@@ -146,32 +144,9 @@ def fluid_pyomo(problem: FluidProblem) -> FluidTrajectory:
         backlog=np.concatenate([problem.start[None], backlog]),
         served=served,
         prices=prices.reshape(len(slots), len(classes)),
-        objective=_number(model.objective),
+        objective=number(model.objective),
         status="optimal",
     )
-
-
-def _solve(model: Any, what: str) -> Any:
-    """Solve in place and return the duals by constraint; always checks the status."""
-    solver: Any = Highs()
-    solver.config.load_solution = False
-    solver.highs_options = {
-        "solver": "simplex",
-        "threads": 1,
-        "random_seed": 1,
-        "primal_feasibility_tolerance": TOLERANCE,
-        "dual_feasibility_tolerance": TOLERANCE,
-    }
-    condition = solver.solve(model).termination_condition
-    if condition != TerminationCondition.optimal:
-        raise RuntimeError(f"HiGHS found no optimum of the {what}: it is {condition.name}")
-    solver.load_vars()
-    return solver.get_duals()
-
-
-def _number(expression: Any) -> float:
-    value: Any = pyo.value(expression)
-    return float(value)
 
 
 def _pairs(problem: FlowProblem) -> list[tuple[int, int]]:
@@ -190,7 +165,7 @@ def _load(model: Any, problem: FlowProblem, pairs: list[tuple[int, int]], j: int
 def _flow(model: Any, problem: FlowProblem) -> Doubles:
     flow = np.zeros_like(problem.service)
     for pair in _pairs(problem):
-        flow[pair] = _number(model.flow[pair])
+        flow[pair] = number(model.flow[pair])
     return flow
 
 

@@ -11,15 +11,13 @@ from typing import Any
 
 import numpy as np
 import pyomo.environ as pyo
-from pyomo.contrib.appsi.base import TerminationCondition
-from pyomo.contrib.appsi.solvers.highs import Highs
 
 from ...simulators.interface import Bools, Doubles
 from ...simulators.power.costs import CostTable
 from ...simulators.power.grid import Curves
 from ...simulators.power.network import Network
+from ..pyomo_highs import make_solver, solve
 from .dcopf import Dispatch, Interval, SlackPrices
-from .dispatch_program import TOLERANCE
 from .economic import EconomicDispatch, segment_room
 
 
@@ -41,10 +39,9 @@ def economic_pyomo(
         list(np.ndindex(*room.shape)), bounds=lambda _m, u, k: (0.0, float(room[u, k]))
     )
     _add_economic_rows(model, slope, float(demand - low.sum()))
-    solver = _solver()
-    _solve(solver, model, "economic dispatch")
+    dual = solve(model, "economic dispatch")
     power = low + _values(model.used, room.shape).sum(axis=1)
-    price = float(solver.get_duals()[model.balance])
+    price = float(dual[model.balance])
     total = float(CostTable(curves).cost(power, on).sum())
     return EconomicDispatch(power, price, price, total, np.full(len(low), np.nan), 0.0)
 
@@ -77,7 +74,8 @@ class PyomoDcOpf:
         self._curves = network.grid.units.curve
         self._table = CostTable(self._curves)
         self._model = self._build()
-        self._solver = _solver()
+        self._solver = make_solver()
+        self._dual: Any = None
         update = self._solver.update_config
         # What does not change is not looked for; that is most of the time of a re-solve.
         update.check_for_new_or_removed_constraints = False
@@ -107,7 +105,7 @@ class PyomoDcOpf:
         for bus, value in enumerate(given.tolist()):
             model.demand[bus] = value
         self._set_bounds(low, high, demand, interval)
-        _solve(self._solver, model, f"dispatch of grid {grid.name!r}")
+        self._dual = solve(model, f"dispatch of grid {grid.name!r}", self._solver)
         return self._result(low, on)
 
     def _build(self) -> Any:
@@ -201,7 +199,7 @@ class PyomoDcOpf:
 
     def _result(self, low: Doubles, on: Bools) -> Dispatch:
         model, network = self._model, self.network
-        dual = self._solver.get_duals()
+        dual = self._dual
         shape = self._curves.slope.shape
         power = low + _values(model.used, shape).sum(axis=1)
         flow, congestion = np.zeros(network.branches), np.zeros(network.branches)
@@ -227,26 +225,6 @@ class PyomoDcOpf:
             rounds=1,
             form="pyomo",
         )
-
-
-def _solver() -> Any:
-    solver: Any = Highs()
-    solver.config.load_solution = False
-    solver.highs_options = {
-        "solver": "simplex",
-        "threads": 1,
-        "random_seed": 1,
-        "primal_feasibility_tolerance": TOLERANCE,
-        "dual_feasibility_tolerance": TOLERANCE,
-    }
-    return solver
-
-
-def _solve(solver: Any, model: Any, what: str) -> None:
-    condition = solver.solve(model).termination_condition
-    if condition != TerminationCondition.optimal:
-        raise RuntimeError(f"HiGHS found no optimum of the {what}: it is {condition.name}")
-    solver.load_vars()
 
 
 def _values(variables: Any, shape: tuple[int, ...]) -> Doubles:

@@ -11,13 +11,12 @@ from typing import Any
 
 import numpy as np
 import pyomo.environ as pyo
-from pyomo.contrib.appsi.base import TerminationCondition
-from pyomo.contrib.appsi.solvers.highs import Highs
 
 from ...simulators.interface import Doubles
 from ...simulators.power.costs import CostTable
 from ...simulators.power.grid import Grid
 from ...simulators.power.scenario import Prices
+from ..pyomo_highs import number, solve
 from .multiperiod import WEAR
 from .multiperiod_inputs import (
     DispatchData,
@@ -27,8 +26,6 @@ from .multiperiod_inputs import (
     checked_inputs,
 )
 from .multiperiod_layout import RESERVE_MINUTES
-
-TOLERANCE = 1e-9
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +99,7 @@ def multiperiod_pyomo(
         )
         - pyo.quicksum(float(data.end.value[r]) * model.soc[last, r] for r in model.stores)
     )
-    dual = _solve(model)
+    dual = solve(model, "dispatch")
     return _result(model, grid, network, dual, hours, horizon)
 
 
@@ -232,28 +229,6 @@ def _limits(model: Any, grid: Grid, data: DispatchData, network: FlowLimits) -> 
     model.below = pyo.Constraint(times, branches, rule=below)
 
 
-def _solve(model: Any) -> Any:
-    solver: Any = Highs()
-    solver.config.load_solution = False
-    solver.highs_options = {
-        "solver": "simplex",
-        "threads": 1,
-        "random_seed": 1,
-        "primal_feasibility_tolerance": TOLERANCE,
-        "dual_feasibility_tolerance": TOLERANCE,
-    }
-    condition = solver.solve(model).termination_condition
-    if condition != TerminationCondition.optimal:
-        raise RuntimeError(f"HiGHS found no optimum of the dispatch: it is {condition.name}")
-    solver.load_vars()
-    return solver.get_duals()
-
-
-def _number(expression: Any) -> float:
-    value: Any = pyo.value(expression)
-    return float(value)
-
-
 def _result(
     model: Any, grid: Grid, network: FlowLimits | None, dual: Any, hours: float, horizon: int
 ) -> PyomoDispatch:
@@ -267,14 +242,14 @@ def _result(
         price = price + congestion @ network.ptdf
     stores = model.stores
     return PyomoDispatch(
-        power=np.array([[_number(model.power[t, u]) for u in units] for t in times]),
-        soc=np.array([[_number(model.soc[t, r]) for r in stores] for t in times]).reshape(
+        power=np.array([[number(model.power[t, u]) for u in units] for t in times]),
+        soc=np.array([[number(model.soc[t, r]) for r in stores] for t in times]).reshape(
             horizon, len(stores)
         ),
         price=price,
         water_value=np.array([[-dual[model.energy[t, r]] for r in stores] for t in times]).reshape(
             horizon, len(stores)
         ),
-        objective=_number(model.objective),
+        objective=number(model.objective),
         status="optimal",
     )
