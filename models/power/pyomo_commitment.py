@@ -10,10 +10,9 @@ from typing import Any
 
 import numpy as np
 import pyomo.environ as pyo
-from pyomo.contrib.appsi.base import TerminationCondition
-from pyomo.contrib.appsi.solvers.highs import Highs
 
 from ...simulators.power.files.pglib_uc import CommitmentInstance
+from ..pyomo_highs import QuietHighs, number, solve
 
 
 def commitment_pyomo(instance: CommitmentInstance) -> float:
@@ -59,16 +58,17 @@ def commitment_pyomo(instance: CommitmentInstance) -> float:
             for g, s in model.kinds
         )
     )
-    solver: Any = Highs()
+    solver: Any = QuietHighs()
     solver.config.load_solution = False
     solver.config.mip_gap = 0.0
-    solver.highs_options = {"threads": 1, "random_seed": 1, "mip_abs_gap": 1e-9}
-    condition = solver.solve(model).termination_condition
-    if condition != TerminationCondition.optimal:
-        raise RuntimeError(f"HiGHS found no optimum of the commitment: it is {condition.name}")
-    solver.load_vars()
-    value: Any = pyo.value(model.objective)
-    return float(value)
+    solver.highs_options = {
+        "output_flag": False,
+        "threads": 1,
+        "random_seed": 1,
+        "mip_abs_gap": 1e-9,
+    }
+    solve(model, "commitment", solver, duals=False)
+    return number(model.objective)
 
 
 def _states(model: Any, instance: CommitmentInstance) -> None:
