@@ -95,6 +95,7 @@ class Executor(Protocol):
 
         Raises:
             WorkerError: an episode failed :data:`ATTEMPTS` times.
+            UserError: files or settings that an episode cannot use.
         """
         ...
 
@@ -245,6 +246,8 @@ class ProcessExecutor(_Closing):
                     job.finish(index, done)
                     if on_result is not None:
                         on_result(index, done)
+                case ("refused", str() as message):
+                    raise UserError(message)
                 case ("failed", int() as index, str() as trace):
                     self._count_fault("raised")
                     self._replace(worker, job, f"the worker's traceback was:\n{trace}")

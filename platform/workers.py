@@ -24,7 +24,9 @@ from typing import Any
 from numpy.typing import NDArray
 
 from ..policies.interface import Controller
+from ..simulators.errors import DataError
 from .episodes import Layout, Stage
+from .files import UserError
 from .segments import Segment, view
 from .tasks import Factory, Heuristic, Result, Task, Trained
 
@@ -35,7 +37,8 @@ _SENT_APART = Heuristic("sent apart")
 Message = tuple[Any, ...]
 """Parent to worker: ``("play", index, task, key)``, ``("forget",)``, ``("stop",)``, and the answers
 ``("segment", name)`` and ``("controller", controller)``. Worker to parent: ``("segment", layout)``
-and ``("need", key)``, which ask; ``("attached",)``, ``("done", index, result)`` and
+and ``("need", key)``, which ask; ``("attached",)``, ``("done", index, result)``,
+``("refused", message)`` (files or settings that cannot be used: no use to try again) and
 ``("failed", index, traceback)``, which report.
 
 A controller may be large, so a worker asks for it: the parent never writes much into the pipe of a
@@ -186,6 +189,8 @@ class _Server:
             if self._stage is None:
                 self._stage = Stage(self._factory)
             result = self._stage.play(task, self._provide)
+        except (DataError, UserError) as error:
+            self._connection.send(("refused", str(error)))
         except Exception:  # noqa: BLE001
             # The boundary of the process: the parent repeats the episode or raises.
             self._connection.send(("failed", index, traceback.format_exc()))

@@ -11,6 +11,8 @@ from pathlib import Path
 import numpy as np
 from toys import RingModel, RingSimulator
 
+from fairlead.simulators.errors import DataError
+
 
 @dataclass(frozen=True)
 class RingFactory:
@@ -71,6 +73,8 @@ class Saboteur:
                 time.sleep(600)
             elif self.how == "raise":
                 raise ArithmeticError("sabotage")
+            elif self.how == "bad data":
+                raise DataError("days.csv", line=5, accepted="a finite number is expected")
         return RandomRule().act(observation, rng)
 
 

@@ -23,6 +23,7 @@ from fairlead.platform.executors import (
     Task,
     WorkerError,
 )
+from fairlead.platform.files import UserError
 
 SHM = Path("/dev/shm")  # noqa: S108
 
@@ -163,6 +164,16 @@ def test_three_failures_raise_with_the_workers_traceback(tmp_path):
         assert "ArithmeticError: sabotage" in str(caught.value)
         assert pool.faults.raised == 3
         # The pool stays usable.
+        assert len(pool.map(tasks(2))) == 2
+
+
+def test_data_that_cannot_be_used_are_refused_at_once_in_one_line(tmp_path):
+    bad = Saboteur(str(tmp_path / "marker"), "bad data", always=True)
+    with ProcessExecutor(RingFactory(), workers=2) as pool:
+        with pytest.raises(UserError) as caught:
+            pool.map([*tasks(1, bad), *tasks(3, Slow(0.02))])
+        assert str(caught.value) == "days.csv, line 5: a finite number is expected"
+        assert pool.faults.raised == 0
         assert len(pool.map(tasks(2))) == 2
 
 
