@@ -21,8 +21,13 @@ RULES = ("merit-order", "price", "proportional", "droop", "dc-opf", "mpc", "gree
 LOCAL = {"merit-order", "price", "proportional", "droop"}
 
 
+SLOW_RULE = "gradient"
+"""Takes a tenth of a second to decide; has a test of its own."""
+
+
 def rules_of(scenario):
-    return {rule.name: rule for rule in power().heuristics(scenario)}
+    every = {rule.name: rule for rule in power().heuristics(scenario)}
+    return {name: rule for name, rule in every.items() if name != SLOW_RULE}
 
 
 def choose(rule):
@@ -107,6 +112,22 @@ def test_without_congestion_and_errors_local_rules_meet_the_optimum():
     assert cost["merit-order"] == pytest.approx(cost["dc-opf"], rel=3e-3)
     assert cost["price"] == cost["merit-order"]
     assert cost["proportional"] > cost["dc-opf"] * 1.01
+
+
+def test_gradient_through_the_model_nears_the_optimum_of_a_copper_plate():
+    scenario = GeneratedScenario(
+        units=12, hours=1, network=False, forecast_error=0.0, outages=QUIET
+    )
+    simulator = PowerSimulator(scenario, system_of(scenario))
+    offered = {rule.name: rule for rule in power().heuristics(scenario)}
+    rule = offered[SLOW_RULE]
+    assert rule.information == "central"
+    costs = {
+        name: Record(simulator, choose(offered[name]), 4).metrics["cost_usd"]
+        for name in (SLOW_RULE, "dc-opf", "proportional")
+    }
+    assert costs[SLOW_RULE] <= costs["dc-opf"] * 1.01
+    assert costs[SLOW_RULE] <= costs["proportional"]
 
 
 def test_relief_brings_the_merit_order_near_the_optimal_dispatch():

@@ -5,12 +5,14 @@ With the agents' own information: ``merit-order``, ``price``, ``proportional``, 
 
 From one place that sees all states and the same forecasts (``central``): ``dc-opf`` (optimal
 dispatch of every interval), ``mpc`` (look-ahead over the forecast horizon), ``greedy-reference``
-(towards an optimal dispatch that is computed once an hour).
+(towards an optimal dispatch that is computed once an hour), ``gradient`` (descends the cost of the
+next intervals through the differentiable model; no network).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -22,8 +24,11 @@ from ...simulators.power.system import System
 from ..interface import Controller, Information
 from .power_local import local
 
+if TYPE_CHECKING:
+    from ...models.power.gradient_plan import GradientPlan
+
 SAME = ("merit-order", "price", "proportional", "droop")
-CENTRAL = ("dc-opf", "mpc", "greedy-reference")
+CENTRAL = ("dc-opf", "mpc", "greedy-reference", "gradient")
 
 
 class Central:
@@ -75,11 +80,17 @@ def controllers(spec: Spec, scenario: PowerScenario, system: System) -> tuple[Co
     def horizon() -> RollingHorizon:
         return RollingHorizon(scenario, system, horizon=scenario.leads)
 
+    def gradient() -> GradientPlan:
+        from ...models.power.gradient_plan import GradientPlan
+
+        return GradientPlan(scenario, system)
+
     return (
         *local(spec),
         Central("dc-opf", _late(lambda: model().optimum)),
         Central("mpc", _late(lambda: horizon().plan)),
         GreedyReference(model()),
+        Central("gradient", _late(lambda: gradient().plan)),
     )
 
 
