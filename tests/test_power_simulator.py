@@ -237,4 +237,6 @@ def test_without_features_the_same_set_points_make_the_same_episode():
         seen, unseen = one.observation, two.observation
         np.testing.assert_array_equal(seen.high, unseen.high)
         assert seen.agent.any() and not unseen.agent.any()
-    assert plain.metrics() == blind.metrics()
+    priced, unpriced = plain.metrics(), blind.metrics()
+    assert priced.pop("average_price") > unpriced.pop("average_price") == 0.0
+    assert priced == unpriced

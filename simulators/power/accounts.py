@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from typing import NamedTuple
 
 import numpy as np
 
-from ..interface import Doubles
 from .scenario import Prices
 
 
-@dataclass(frozen=True, slots=True)
-class Costs:
+class Costs(NamedTuple):
     """Costs of one interval in $; together they are minus the unscaled reward."""
 
     fuel: float
@@ -27,24 +25,13 @@ class Costs:
     @property
     def total(self) -> float:
         """Sum of all parts."""
-        return (
-            self.fuel
-            + self.start
-            + self.curtailment
-            + self.shed
-            + self.surplus
-            + self.overload
-            + self.imbalance
-            + self.reserve
-            + self.storage
-        )
+        return sum(self)
 
 
-PARTS = tuple(field.name for field in fields(Costs))
+PARTS = Costs._fields
 
 
-@dataclass(frozen=True, slots=True)
-class Interval:
+class Interval(NamedTuple):
     """Physical figures of one interval, MW unless said otherwise."""
 
     shed: float
@@ -65,7 +52,7 @@ class Interval:
     reserve_left: float
 
 
-FIGURES = tuple(field.name for field in fields(Interval))
+FIGURES = Interval._fields
 
 
 class Ledger:
@@ -105,8 +92,8 @@ class Ledger:
             reserve=seen.reserve_short * prices.reserve * hours,
             storage=storage,
         )
-        self._costs += [getattr(costs, part) for part in PARTS]
-        self._sums += [getattr(seen, name) for name in FIGURES]
+        self._costs += costs
+        self._sums += seen
         self._count += 1
         self._worst_residual = max(self._worst_residual, abs(seen.residual))
         self._worst_overload = max(self._worst_overload, seen.overload)
@@ -152,8 +139,3 @@ class Ledger:
             "unmet_before_regulation_mwh": sums["missing"] * hours,
             "balance_residual_mw": self._worst_residual,
         }
-
-
-def storage_change(mean: Doubles, efficiency: Doubles, hours: float) -> Doubles:
-    """MWh by which contents grow at mean outputs ``[A]`` (charging is negative output)."""
-    return np.where(mean < 0.0, -mean * efficiency, -mean) * hours

@@ -21,6 +21,7 @@ class Day:
     Attributes:
         demand: ``[T]`` MW, load and shunts less units that take no set point.
         available: ``[T, A]`` MW upper limit of curtailable units, 0 for others.
+        renewable: ``[T]`` MW, their sum.
         injection: ``[T, B]`` MW of everything but the agents.
         expected_load: ``[T, L, areas]`` MW; expected_series: ``[T, L, V]`` MW.
         expected_demand: ``[T, L]`` MW.
@@ -32,6 +33,7 @@ class Day:
 
     demand: Doubles
     available: Doubles
+    renewable: Doubles
     injection: Doubles
     expected_load: Doubles
     expected_series: Doubles
@@ -82,6 +84,7 @@ class Layout:
         return Day(
             demand=-injection.sum(axis=1),
             available=self.limits(actual.available[:intervals]),
+            renewable=actual.available[:intervals, self._columns].sum(axis=1),
             injection=injection,
             expected_load=load,
             expected_series=available,

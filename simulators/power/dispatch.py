@@ -20,7 +20,7 @@ from ..actions import checked_set_points
 from ..calendar import Calendar
 from ..interface import Bools, Box, Doubles, Ints, Observation, Spec, Step
 from ..streams import Streams
-from .accounts import PARTS, Interval, Ledger, storage_change
+from .accounts import PARTS, Interval, Ledger
 from .balance import balance, within_limits
 from .commitment import needed, priority_list
 from .costs import CostTable
@@ -127,7 +127,6 @@ class PowerSimulator:
         """One interval; see ``Simulator``."""
         wanted = checked_set_points(self.spec, self._seen, actions)[:, 0].astype(np.float64)
         epoch, day, low, high = self._now.epoch, self._day, self._low, self._high
-        np.clip(wanted, low, high, out=wanted)
         part = self._limits.participation(low, high)
         balanced = balance(wanted, low, high, part, float(day.expected_demand[epoch, 0]))
         point = balanced.power
@@ -204,9 +203,7 @@ class PowerSimulator:
         """Price the interval, move on, and look again."""
         fleet, day, now, hours = self._fleet, self._day, self._now, self._hours
         own = self._own_cost(settled.mean) * hours
-        change = storage_change(settled.mean, fleet.efficiency, hours) * fleet.store
-        stored = np.clip(now.stored + change, 0.0, fleet.energy)
-        storage = fleet.stored_value * float((now.stored - stored).sum())
+        stored, taken = self._limits.charged(now.stored, settled.mean)
         self._flows.update(now.epoch, settled.power)
         reserve_left, reserve_short = self._reserve(
             settled.power, stored, float(day.reserve[now.epoch])
@@ -216,7 +213,7 @@ class PowerSimulator:
             shed=settled.shed,
             surplus=settled.surplus,
             curtailed=settled.curtailed,
-            available=float(day.available[now.epoch].sum()),
+            available=float(day.renewable[now.epoch]),
             overload=self._flows.overload,
             overloaded=self._flows.overloaded,
             moved=abs(settled.moved),
@@ -230,7 +227,9 @@ class PowerSimulator:
             tripped=len(self._plant.tally.tripped),
             reserve_left=reserve_left,
         )
-        costs = self._ledger.price(fuel, self._plant.tally.interval_start_cost, storage, seen)
+        costs = self._ledger.price(
+            fuel, self._plant.tally.interval_start_cost, fleet.stored_value * taken, seen
+        )
         scale = -1.0 / (fleet.normal * hours)
         self._now = Present(
             epoch=now.epoch + 1,
@@ -245,7 +244,7 @@ class PowerSimulator:
             observation=self._look(),
             reward=costs.total * scale,
             local_reward=own * (scale * fleet.size) + (costs.total - fuel) * scale,
-            components={part: getattr(costs, part) * scale for part in PARTS},
+            components={part: cost * scale for part, cost in zip(PARTS, costs, strict=True)},
             terminated=False,
             truncated=self._now.epoch >= self._epochs,
         )

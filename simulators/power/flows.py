@@ -57,8 +57,8 @@ class Flows:
             self._version = -1
             expected = self._layout.injection(day.expected_load[:, 0], day.expected_series[:, 0])
             network = self.topology.network
-            self._base_day = np.stack([network.flows(row) for row in day.injection])
-            self._base_expected = np.stack([network.flows(row) for row in expected])
+            self._base_day = network.flows_of_all(day.injection)
+            self._base_expected = network.flows_of_all(expected)
 
     def update(self, epoch: int, power: Doubles) -> None:
         """Flows and overloads at outputs ``[A]`` in interval ``epoch``."""

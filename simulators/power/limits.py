@@ -30,6 +30,7 @@ class Limits:
         self._store = np.flatnonzero(fleet.store)
         self._limited_by_series = np.flatnonzero(fleet.curtailed)
         self.top = np.zeros(fleet.size)
+        self._never = np.full(fleet.size, NEVER)
         self._bottom = np.zeros(fleet.size)
         self._stopping = np.zeros(0, np.int64)
         self._works = np.ones(fleet.size, bool)
@@ -79,7 +80,9 @@ class Limits:
 
     def stop_in(self, now: float) -> Doubles:
         """``[A]`` intervals until an announced stop, :data:`NEVER` if there is none."""
-        intervals = np.full(self.top.size, NEVER)
+        if not self._stopping.size:
+            return self._never
+        intervals = self._never.copy()
         intervals[self._stopping] = (self._stop_at - now) / self._interval
         return intervals
 
@@ -95,8 +98,21 @@ class Limits:
         """MW that units on line and storages (``stored`` MWh) can add within ten minutes."""
         fleet = self._fleet
         room = np.minimum(self.top - power, self._ten_minutes)
+        left = float(room @ (fleet.thermal & on))
         if self._store.size:
             units = self._store
             lasts = np.minimum(fleet.high[units], stored[units] / TEN_MINUTES)
-            room[units] = np.maximum(lasts - power[units], 0.0)
-        return float(room[(fleet.thermal & on) | fleet.store].sum())
+            left += float(np.maximum(lasts - power[units], 0.0).sum())
+        return left
+
+    def charged(self, stored: Doubles, mean: Doubles) -> tuple[Doubles, float]:
+        """Contents ``[A]`` MWh after an interval at mean outputs ``[A]`` MW, and MWh taken out."""
+        if not self._store.size:
+            return stored, 0.0
+        units, fleet = self._store, self._fleet
+        flow = mean[units] * self._hours
+        after = stored[units] - np.where(flow < 0.0, flow * fleet.efficiency[units], flow)
+        after = np.minimum(np.maximum(after, 0.0), fleet.energy[units])
+        contents = stored.copy()
+        contents[units] = after
+        return contents, float((stored[units] - after).sum())

@@ -148,6 +148,12 @@ class Network:
         """Flow ``[L]`` MW over every branch for net injections ``[B]`` MW."""
         return self._plain_flows(injection) + self.offset
 
+    def flows_of_all(self, injections: Doubles) -> Doubles:
+        """Flows ``[n, L]`` MW for many injections ``[n, B]`` at once."""
+        if self.dense:
+            return injections @ self.ptdf.T + self.offset
+        return np.stack([self.flows(injection) for injection in injections])
+
     def angles(self, injection: Doubles) -> Doubles:
         """Voltage angles ``[B]`` rad for injections ``[B]`` MW; 0 at the reference buses."""
         pushed = self._spread(self.susceptance * self.shift)

@@ -54,8 +54,8 @@ class Look:
 class Observer:
     """Looks at a system; ``limits`` and ``merit`` follow the plant when it has changed.
 
-    Without ``features`` nobody learns or follows a price: those arrays stay 0, which takes less
-    than half the time.
+    Without ``features`` nobody learns or follows a price: those arrays and the price stay 0, which
+    takes less than half the time.
     """
 
     def __init__(
@@ -114,9 +114,11 @@ class Observer:
         # What is announced in float32 is what holds.
         low, high = box_low[:, 0].astype(np.float64), box_high[:, 0].astype(np.float64)
         demand = float(day.expected_demand[epoch, 0])
-        merit = self.merit.within(low, high, demand)
         agent, critic = self._unseen
+        price = 0.0
         if self._features:
+            merit = self.merit.within(low, high, demand)
+            price = merit.price
             point = self.merit.dispatch(low, merit.width, demand)
             lines = self._flows.expected(epoch)
             seen = self._nodal.indicate(merit, point, low, high, demand, lines)
@@ -148,7 +150,7 @@ class Observer:
             ),
             time=now,
         )
-        return Look(observation, low, high, merit.price)
+        return Look(observation, low, high, price)
 
     def _sight(
         self,

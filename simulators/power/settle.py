@@ -53,7 +53,7 @@ def settle(
 
     Args:
         point: set-points inside ``low .. high`` ``[A]``.
-        low: lower ends of the box.
+        low: lower ends of the box, 0 of curtailable units.
         high: upper ends of the box; of curtailable units the forecast.
         curtailed: ``[A]`` which units are curtailable.
         available: ``[A]`` what they can really give.
@@ -63,11 +63,12 @@ def settle(
     """
     power = given(point, high, curtailed, available)
     top = np.where(curtailed, available, high)
-    bottom = np.where(curtailed, 0.0, low)
+    bottom = low  # of curtailable units it is 0 already
     partial, energy = np.zeros(0, np.int64), np.zeros(0)
     if tripped:
         partial = np.array([agent for agent, _ in tripped])
         energy = power[partial] * np.array([share for _, share in tripped])
+        bottom = low.copy()
         power[partial] = top[partial] = bottom[partial] = 0.0
     short = demand - float(power.sum())
     shift, left = _regulate(power, bottom, top, curtailed, short)
@@ -82,7 +83,7 @@ def settle(
         shift, left = _regulate(power, bottom, top, curtailed, short)
         mean = power + shift
         mean[partial] += energy
-    idle = float(np.maximum(top - mean, 0.0)[curtailed].sum())
+    idle = float(np.maximum(top - mean, 0.0) @ curtailed)
     return Settled(ended, mean, moved, max(left, 0.0), max(-left, 0.0), idle)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import date
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -103,7 +104,7 @@ def rts_gmlc(scenario: RtsScenario) -> tuple[Grid, Days]:
         if chosen:
             first = chosen[seed % len(chosen)]
         else:
-            starts = _starts(present, count)
+            starts = _starts(tuple(present), count)
             first = starts[pick(seed, len(starts) + count - 1, count)]
         actual = real_time(folder, grid, first, count)
         if not has_measured_sun(folder, first, count):
@@ -188,7 +189,8 @@ def _whole_days(intervals: int, per_day: int) -> int:
     return -(-intervals // per_day)
 
 
-def _starts(present: list[date], count: int) -> list[date]:
+@lru_cache(maxsize=16)
+def _starts(present: tuple[date, ...], count: int) -> list[date]:
     """Days that ``count - 1`` more present days follow."""
     known = {day.toordinal() for day in present}
     return [

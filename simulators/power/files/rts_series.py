@@ -211,21 +211,21 @@ def _needed(folder: str | Path, stems: tuple[str, ...]) -> Path:
 
 
 def _find(root: Path, stem: str) -> Path | None:
-    try:
-        return _located(root, stem)
-    except FileNotFoundError:
-        return None
+    folders = (root, root / "timeseries", *sorted((root / "timeseries_data_files").glob("*")))
+    # Folders whose time has not changed hold the files that they held; a file may be added.
+    stamps = tuple(folder.stat().st_mtime_ns if folder.is_dir() else 0 for folder in folders)
+    files = _listed(folders, stamps)
+    return files.get(f"{stem}.csv".lower()) or files.get(f"{stem}.csv.gz".lower())
 
 
-@lru_cache(maxsize=256)
-def _located(root: Path, stem: str) -> Path:
-    """Where a file is; that there is none is not remembered, because it may be added."""
-    wanted = {f"{stem}.csv".lower(), f"{stem}.csv.gz".lower()}
-    for pattern in ("*", "timeseries/*", "timeseries_data_files/*/*"):
-        for path in sorted(root.glob(pattern)):
-            if path.name.lower() in wanted:
-                return path
-    raise FileNotFoundError(stem)
+@lru_cache(maxsize=32)
+def _listed(folders: tuple[Path, ...], stamps: tuple[int, ...]) -> dict[str, Path]:
+    """Files of the folders by their lower-case name; earlier folders win."""
+    found: dict[str, Path] = {}
+    for folder, stamp in zip(folders, stamps, strict=True):
+        for path in sorted(folder.iterdir()) if stamp else ():
+            found.setdefault(path.name.lower(), path)
+    return found
 
 
 @lru_cache(maxsize=32)
