@@ -42,7 +42,8 @@ class Domain:
             scenario's settings and the slot's knobs; ``None``: the domain cannot be served yet.
         watch: builds what reads the domain's own metrics off decisions, from a bundle's spec;
             ``None``: it has none.
-        units: unit of an episode's figure by the first word of its name; pure numbers are left out.
+        units: unit of an episode's figure by the last word of its name, or the first; pure numbers
+            are left out.
         shown: figures with a column of their own in tables on screen, where there is room.
         cost: unit of minus the reward.
         outage: cost while faults are injected that a drive accepts, as a multiple of the fallback

@@ -261,12 +261,15 @@ def _table(
 
 
 def unit_of(figure: str, units: Mapping[str, str]) -> str:
-    """Unit of an episode's figure by the first word of its name, ``"1"`` for pure numbers.
+    """Unit of an episode's figure by the last or else the first word of its name.
 
-    ``units`` are a domain's; components of the reward have the unit of the return.
+    ``"1"`` for pure numbers. ``units`` are a domain's; components of the reward have the unit of
+    the return.
     """
-    first = figure.replace(".", "_").replace(":", "_").split("_")[0]
-    return "return" if first == "component" else units.get(first, "1")
+    words = figure.replace(".", "_").replace(":", "_").split("_")
+    if words[0] == "component":
+        return "return"
+    return units.get(words[-1]) or units.get(words[0], "1")
 
 
 def _interval(name: str, interval: Interval, unit: str) -> list[Row]:

@@ -46,7 +46,7 @@ def power() -> Domain:
         heuristics=_heuristics,
         references=("augmented", "proximal", "marginal"),
         tuned=dict.fromkeys(SCENARIOS, DISPATCH),
-        units={"cost": "$", "shed": "MWh", "overload": "MWh"},
+        units={"usd": "$", "mwh": "MWh", "mw": "MW", "hz": "Hz", "price": "$/MWh"},
         shown=("cost_usd", "shed_mwh", "overload_mwh"),
         cost="normal intervals",
         live=_live,

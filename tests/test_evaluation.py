@@ -116,6 +116,9 @@ def test_rows_hold_the_figures(table):
     assert found == ["s", "1", "kWh"]
     assert unit_of("response_mean", {}) == "1"
     assert unit_of("component.load", {}) == "return"
+    power = {"mwh": "MWh", "mw": "MW", "price": "$/MWh"}
+    names = ("overload_mwh", "overload_worst_mw", "overload_intervals", "average_price")
+    assert [unit_of(name, power) for name in names] == ["MWh", "MW", "1", "$/MWh"]
 
 
 def test_worker_processes_change_nothing(table):
