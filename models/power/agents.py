@@ -8,6 +8,7 @@ consume), for one interval; and one with units and storages, for several.
 from __future__ import annotations
 
 from dataclasses import fields, replace
+from typing import Any
 
 import numpy as np
 
@@ -97,7 +98,7 @@ def one_bus(grid: Grid) -> Grid:
 
 
 def _rows(units: Units, rows: Ints) -> Units:
-    columns: dict[str, object] = {}
+    columns: dict[str, Any] = {}
     for field in fields(Units):
         column = getattr(units, field.name)
         if isinstance(column, tuple):
@@ -106,12 +107,8 @@ def _rows(units: Units, rows: Ints) -> Units:
             columns[field.name] = Curves(column.power[rows], column.cost[rows])
         else:
             columns[field.name] = column[rows]
-    return Units(**columns)  # type: ignore[arg-type]
+    return Units(**columns)
 
 
 def _no_rows(storages: Storages) -> Storages:
-    return Storages(
-        **{  # type: ignore[arg-type]
-            field.name: getattr(storages, field.name)[:0] for field in fields(Storages)
-        }
-    )
+    return Storages(**{field.name: getattr(storages, field.name)[:0] for field in fields(Storages)})

@@ -181,7 +181,8 @@ class Layout:
         before: list[tuple[Ints, Ints, Doubles]] = []
 
         def put(to: list[tuple[Ints, Ints, Doubles]], row: Any, column: Any, value: Any) -> None:
-            to.append(tuple(np.broadcast_arrays(row, column, value)))  # type: ignore[arg-type]
+            rows, columns, values = np.broadcast_arrays(row, column, value)
+            to.append((rows, columns, values))
 
         for columns, sign in (
             (self.segments, 1.0),

@@ -16,6 +16,7 @@ h unless a name says otherwise. Every array is float64 or int64, of the length o
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 
@@ -252,8 +253,8 @@ _UNBOUNDED = {
 """Columns that may hold infinities (or NaN: ``quadratic``)."""
 
 
-def _check_table(grid: str, table: str, columns: object, rows: int) -> None:
-    for field in fields(columns):  # type: ignore[arg-type]
+def _check_table(grid: str, table: str, columns: Any, rows: int) -> None:
+    for field in fields(columns):
         value = getattr(columns, field.name)
         if field.name == "areas" or isinstance(value, Curves):
             continue
@@ -324,9 +325,9 @@ def _check_values(grid: Grid) -> None:
 
 
 def _refuse(
-    grid: str, table: str, row: int, column: str, value: object, wanted: str, rows: object = None
+    grid: str, table: str, row: int, column: str, value: object, wanted: str, rows: Any = None
 ) -> None:
-    name = f" ({rows.name[row]})" if rows is not None else ""  # type: ignore[attr-defined]
+    name = f" ({rows.name[row]})" if rows is not None else ""
     raise GridError(
         f"grid {grid!r}: {table} row {row}{name}, field {column!r}: "
         f"found {value}, expected {wanted}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 
@@ -121,17 +122,15 @@ def system_of(scenario: Scenario) -> System:
     Raises:
         DataError: data files that are missing or cannot be used.
     """
-    kind, sources = (
-        scenario.name,
-        {
-            "generated": generated,
-            "rts-gmlc": rts_gmlc,
-            "activsg2000": activsg,
-            "california": california,
-            "grid2op": grid2op,
-        },
-    )
-    grid, days = sources[kind](scenario)  # type: ignore[operator]
+    kind = scenario.name
+    sources: dict[str, Callable[[Any], tuple[Grid, Days]]] = {
+        "generated": generated,
+        "rts-gmlc": rts_gmlc,
+        "activsg2000": activsg,
+        "california": california,
+        "grid2op": grid2op,
+    }
+    grid, days = sources[kind](scenario)
     convention: Susceptance = "x-tap" if kind == "activsg2000" else "x"
     return build(grid, days, scenario, convention=convention)
 
