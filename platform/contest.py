@@ -146,8 +146,13 @@ def standings_table(
             cells = _cells(standing, with_bar=bar is not None)
             means = (np.nanmean(table.values(standing.name, name)) for name in shown)
             style = "bold green" if standing.kind == "policy" else ""
-            grid.add_row(*cells, *(f"{mean:.3g}" for mean in means), style=style)
+            grid.add_row(*cells, *(_short(float(mean)) for mean in means), style=style)
     return grid
+
+
+def _short(value: float) -> str:
+    """Three digits, and all those before the point: costs of a day differ in the fourth."""
+    return f"{value:,.0f}" if 1e3 <= abs(value) < 1e12 else f"{value:.3g}"
 
 
 def _cells(standing: Standing, *, with_bar: bool) -> list[str]:

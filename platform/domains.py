@@ -21,6 +21,21 @@ def unbounded(_: BaseModel) -> float | None:
     return None
 
 
+@dataclass(frozen=True)
+class Pace:
+    """How long and how fast a drive goes: steps of 5 minutes and of a tenth of a second differ.
+
+    Attributes:
+        speed: simulated seconds per second; 0: as fast as it goes.
+        epochs: length of an episode.
+        settle: epochs after the last fault that count for no phase.
+    """
+
+    speed: float = 10.0
+    epochs: int = 650
+    settle: int = 200
+
+
 @dataclass(frozen=True, slots=True)
 class Domain:
     """One domain of control.
@@ -48,6 +63,7 @@ class Domain:
         cost: unit of minus the reward.
         outage: cost while faults are injected that a drive accepts, as a multiple of the fallback
             rule's.
+        pace: of a drive where none is asked for.
     """
 
     name: str
@@ -64,3 +80,4 @@ class Domain:
     shown: tuple[str, ...] = ()
     cost: str = "1"
     outage: float = 1.1
+    pace: Pace = Pace()

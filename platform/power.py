@@ -21,7 +21,7 @@ from ..simulators.power.scenario import (
 from .decision.settings import SlotSettings
 from .decision.types import Live
 from .decision.watch import Watch
-from .domains import Domain
+from .domains import Domain, Pace
 from .presets import DISPATCH
 
 if TYPE_CHECKING:
@@ -52,6 +52,7 @@ def power() -> Domain:
         live=_live,
         watch=_watch,
         outage=1.05,
+        pace=Pace(speed=3000.0, epochs=260, settle=12),
     )
 
 

@@ -243,9 +243,12 @@ def _value(value: float, *, signed: bool = False) -> str:
     """A number for reading that carries the exact one with it."""
     if np.isnan(value):
         return ""
-    shown = f"{value:{'+' if signed else ''},.3f}"
-    if value != 0.0 and not 0.001 <= abs(value) < 1e5:
-        shown = f"{value:.3g}"
+    sign, size = "+" if signed else "", abs(value)
+    # Costs of a day in dollars differ in the fourth digit: large figures are whole, not rounded.
+    layout = (
+        ",.3f" if size == 0.0 or 1e-3 <= size < 1e5 else ",.0f" if 1e5 <= size < 1e12 else ".3g"
+    )
+    shown = f"{value:{sign}{layout}}"
     return f'<data value="{value!r}">{shown.replace("-", MINUS)}</data>'
 
 

@@ -27,15 +27,23 @@ def drive(
         Path | None, typer.Option(help="File with the bearer token for --url.")
     ] = None,
     speed: Annotated[
-        float, typer.Option(help="Simulated seconds per second; 0: as fast as it goes.", min=0)
-    ] = 10.0,
+        float | None,
+        typer.Option(
+            help="Simulated seconds per second; 0: as fast as it goes (cloud 10, power 3000).",
+            min=0,
+        ),
+    ] = None,
     seeds: Annotated[int, typer.Option(help="Driven episodes.", min=1)] = 3,
     first_seed: Annotated[
         int, typer.Option(help="Seed of the first one; the others follow.", min=0)
     ] = 0,
     epochs: Annotated[
-        int, typer.Option(help="Length of an episode; more where a restart takes long.", min=8)
-    ] = 650,
+        int | None,
+        typer.Option(
+            help="Length of an episode; more where a restart takes long (cloud 650, power 260).",
+            min=8,
+        ),
+    ] = None,
     faults: Annotated[
         str,
         typer.Option(
@@ -44,8 +52,12 @@ def drive(
         ),
     ] = "nan,stale,order,shape,slow,kill",
     settle: Annotated[
-        int, typer.Option(help="Epochs after the last fault that count for no phase.", min=0)
-    ] = 200,
+        int | None,
+        typer.Option(
+            help="Epochs after the last fault that count for no phase (cloud 200, power 12).",
+            min=0,
+        ),
+    ] = None,
     draws: Annotated[
         int, typer.Option(help="In-process episodes per seed and controller.", min=2)
     ] = 3,
@@ -74,6 +86,7 @@ def drive(
     from ..drive.verdict import extra_of, rows_of
     from ..files import UserError
     from ..progress import progress_bar
+    from ..registry import find_domain
     from ..rollouts import evaluation_seeds
     from ..rows import report
 
@@ -81,6 +94,10 @@ def drive(
     trained = find_bundle(bundle)
     if trained.spec.domain != domain:
         raise UserError(f"{bundle} is for domain {trained.spec.domain!r}, not {domain!r}")
+    pace = find_domain(domain).pace
+    speed = pace.speed if speed is None else speed
+    epochs = pace.epochs if epochs is None else epochs
+    settle = pace.settle if settle is None else settle
     order = Order(
         bundle=trained,
         plan=Plan.of(faults, epochs=epochs, settle=settle),
