@@ -14,6 +14,7 @@ from fairlead.platform.drive.faults import disturb
 from fairlead.platform.drive.loop import Driver
 from fairlead.platform.drive.session import _lengthened
 from fairlead.platform.drive.verdict import _returned
+from fairlead.platform.registry import find_domain
 from fairlead.platform.tasks import DomainFactory
 
 
@@ -94,3 +95,12 @@ def test_faults_and_a_killed_daemon_break_nothing_and_cost_no_more_than_the_rule
     assert rows["outage: cost over the baseline's"]["measured"] <= 1.05
     assert rows["starts of the daemon"]["measured"] == 2
     assert found["violations"] == [{}]
+
+
+@pytest.mark.parametrize("domain", ["cloud", "power"])
+def test_a_drive_at_the_pace_of_its_domain_takes_minutes(domain):
+    known = find_domain(domain)
+    scenario = known.scenarios["dispatch" if domain == "cloud" else "generated"]()
+    simulator = known.simulator(scenario)
+    pace = known.pace
+    assert 10.0 < pace.epochs * simulator.spec.dt / pace.speed < 120.0
