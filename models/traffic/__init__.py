@@ -1,0 +1,1 @@
+"""Analytical models of traffic: store-and-forward control, link transmission, assignment."""

@@ -1,0 +1,1 @@
+"""Traffic signals: a spatial queue simulator of streets, and importers of road networks."""

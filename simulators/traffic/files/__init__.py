@@ -1,0 +1,1 @@
+"""Readers and writers of road networks and demand: SUMO, CityFlow, TNTP."""
