@@ -22,7 +22,7 @@ ENVIRONMENT = "FAIRLEAD_DATA"
 """Environment variable that names the data folder."""
 
 _SIBLING = Path(__file__).resolve().parents[2] / "shared" / "data"
-_DOMAINS = ("cloud", "power")
+_DOMAINS = ("cloud", "power", "traffic")
 _REMEDY = f"pass a data folder (--data DIR) or set {ENVIRONMENT} to one"
 
 

@@ -37,7 +37,7 @@ class Kind:
 
     @property
     def space(self) -> float:
-        """m of lane that a standing vehicle takes."""
+        """Lane that a standing vehicle takes, m."""
         return self.length + self.gap
 
 
@@ -57,6 +57,7 @@ class Demand:
             ``vehicle`` does, a ``trip`` does not).
         begin: s of the source's clock at which the episode starts.
         end: s of the episode's length that the source gives; 0 where it gives none.
+        dropped: vehicles of the source that are left out: outside the episode, or without a way.
     """
 
     names: tuple[str, ...]
@@ -68,6 +69,7 @@ class Demand:
     charged: Bools = field(default_factory=lambda: np.zeros(0, dtype=np.bool_))
     begin: float = 0.0
     end: float = 0.0
+    dropped: int = 0
 
     @property
     def vehicles(self) -> int:

@@ -34,10 +34,10 @@ class Network:
         turn: ``[M]`` direction: ``s`` straight, ``r`` right, ``l`` left, ``t`` U-turn.
         connection_lane: ``[C]`` lane it starts from; connection_move: ``[C]``;
         connection_into: ``[C]`` lane it leads into.
-        connection_signal: ``[C]`` its signal, -1 where nobody controls it; connection_index: ``[C]``
-            place in the signal's state strings, -1 there.
-        yield_start, yield_to: connections that connection c gives way to where it must (``g``, or no
-            signal): ``yield_to[yield_start[c]:yield_start[c + 1]]``.
+        connection_signal: ``[C]`` its signal, -1 where nobody controls it.
+        connection_index: ``[C]`` place in the signal's state strings, -1 there.
+        yield_start, yield_to: connections that connection c gives way to where it must (``g``, or
+            no signal): ``yield_to[yield_start[c]:yield_start[c + 1]]``.
         waits_inside: ``[C]`` vehicles that may wait inside the junction for their gap.
         stops: ``[C]`` bool, a stop sign: come to a stand first.
         signals: in a fixed order; agents are those with more than one green phase.

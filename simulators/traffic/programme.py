@@ -32,7 +32,7 @@ class Signal:
 
     @property
     def cycle(self) -> float:
-        """s of the fixed plan."""
+        """Length of the fixed plan, s."""
         return sum(seconds for _, seconds in self.programme)
 
 
@@ -47,7 +47,7 @@ def green_phases(states: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def yellow_state(before: str, after: str) -> str:
-    """What is shown between two greens: yellow for whoever loses green, red for whoever gains it."""
+    """Shown between two greens: yellow for whoever loses green, red for whoever gains it."""
     return "".join(
         "y" if old in GREEN and new not in GREEN else old
         for old, new in zip(before, after, strict=True)

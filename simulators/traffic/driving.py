@@ -1,0 +1,35 @@
+"""Knobs of the street model that are no property of a network or of a vehicle."""
+
+from __future__ import annotations
+
+from ..settings import Settings, knob
+from .kinematics import LOST
+
+
+class Driving(Settings):
+    """How queues discharge, spill back and give way."""
+
+    lost: float = knob(
+        LOST, "green until the first car of a standing queue crosses", unit="s", usual="0..2", ge=0
+    )
+    yellow_used: float = knob(
+        2.0, "yellow during which cars still cross", unit="s", usual="0..3", ge=0
+    )
+    wave: float = knob(
+        5.0,
+        "speed at which freed space travels upstream (0: at once)",
+        unit="m/s",
+        usual="4..6",
+        ge=0,
+    )
+    gap: float = knob(
+        1.0,
+        "time between leaving the conflict and the next car with right of way",
+        unit="s",
+        usual="0.5..3",
+        ge=0,
+    )
+    insertion: float = knob(
+        2.1, "time between two cars that enter at the same origin", unit="s", usual="1.5..3", ge=0
+    )
+    inside: bool = knob(True, "cars may wait inside the junction for their gap")
