@@ -237,6 +237,24 @@ def test_what_cannot_be_done_is_refused_and_the_run_goes_on(crossing):
             run.reset(-1)
 
 
+def test_options_replace_ours_but_not_what_the_engine_relies_on(crossing):
+    red = [(np.int64(0), "C", "rr")]
+    moved = {}
+    for limit in ("-1", "20"):
+        with engine(crossing, options=("--time-to-teleport", limit)) as run:
+            run.reset(0)
+            run.advance(np.int64(100), red)
+            moved[limit] = run.counters.teleports
+    assert moved["-1"] == 0 and moved["20"] > 0
+    with pytest.raises(ValueError, match="--step-length"):
+        engine(crossing, options=("--step-length", "0.5"))
+    with (
+        engine(crossing, options=("--nonsense", "1")) as run,
+        pytest.raises(RuntimeError, match="--nonsense"),
+    ):
+        run.reset(0)
+
+
 @pytest.mark.parametrize("backend", ["libsumo", "traci"])
 def test_sumos_own_words_are_in_the_error(crossing, tmp_path, backend):
     routes = tmp_path / "bad.rou.xml"

@@ -178,8 +178,8 @@ def complaints(text):
 @with_sumo
 @pytest.mark.slow
 def test_retiming_lowers_delay_in_sumo(tmp_path):
-    network = grid_network(4, 4)
-    demand = grid_demand(network, rate=500.0, seconds=900.0, seed=3)
+    network = grid_network(4, 4, phases="2")
+    demand = grid_demand(network, rate=600.0, seconds=900.0, seed=3)
     timed = replace(network, signals=webster(network, movement_flows(network, demand)))
     delay = {}
     for name, built_up in (("first", network), ("timed", timed)):
@@ -192,7 +192,7 @@ def test_retiming_lowers_delay_in_sumo(tmp_path):
         delay[name] = np.mean(
             [float(r.get("timeLoss")) + float(r.get("departDelay")) for r in rows]
         )
-    assert delay["timed"] < 0.95 * delay["first"]
+    assert delay["timed"] < 0.9 * delay["first"]
 
 
 @with_sumo

@@ -34,7 +34,7 @@ def store_forward_pyomo(
     *,
     interval: float,
     costs: Costs | None = None,
-    pass_through: bool = True,
+    pass_through: bool = False,
 ) -> PyomoPlan:
     """The plan of ``StoreForward`` for ``queues`` ``[M]`` and ``arrivals`` ``[K, M]``.
 

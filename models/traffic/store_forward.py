@@ -84,7 +84,7 @@ class StoreForward:
         horizon: int,
         costs: Costs | None = None,
         method: Method | None = None,
-        pass_through: bool = True,
+        pass_through: bool = False,
     ) -> None:
         if horizon < 1 or not 0.0 < interval < np.inf:
             raise ValueError(f"interval {interval} and horizon {horizon} must be positive")
@@ -120,25 +120,22 @@ class StoreForward:
                 raise ValueError(f"{name} must be finite and not negative, of shape {shape}")
         box = layout.box(queues, arrivals)
         optimum = self.program.solve(box)
+        fixed, reduced = self.program.dual_parts(optimum.row_dual, box)
         vehicles = float(queues.sum() + arrivals.sum())
-        bound = self.program.proven_bound(optimum.row_dual, layout.finite(box, vehicles))
         x = optimum.x.reshape(self.horizon, layout.width)
         dual = optimum.row_dual.reshape(self.horizon, layout.height)
-        moved, prices = x[:, layout.x], dual[:, layout.balance]
-        if layout.at_hand.stop > layout.at_hand.start:
-            # One more vehicle may also leave at once.
-            prices = prices + dual[:, layout.at_hand]
-        occupancy = np.asarray(moved @ graph.on_link.T)
+        queued = layout.queues(x)
+        occupancy = np.asarray(queued @ graph.on_link.T)
         return Plan(
             greens=x[:, layout.g],
             flows=x[:, layout.u],
-            queues=moved,
+            queues=queued,
             occupancy=occupancy,
             overflow=np.maximum(occupancy - graph.storage, 0.0),
-            prices=prices,
+            prices=dual[:, layout.balance],
             objective=optimum.objective,
-            total_time=self.interval * float(moved.sum()),
-            lower_bound=bound - layout.slack,
+            total_time=self.interval * float(queued.sum()),
+            lower_bound=fixed + layout.least(reduced, box, vehicles),
             status="optimal",
             method=self.program.method,
             iterations=optimum.iterations,

@@ -2,16 +2,17 @@
 
 An interval k has columns (in this order) and rows
 
-    u [M]       vehicles that leave queue m            g [P]       green shares
-    x [M]       queue m at the end of the interval     z [S, B]    vehicles on link l, in slices
+    u [M]       vehicles that leave queue m       g [P]       green shares
+    w [M]       vehicles that stay                z [B, S]    vehicles on link l, in B slices
 
-    balance   x_k - x_(k-1) - R'u + u = d              (x_(-1) is given)
-    capacity  u - T s sum_p serve g <= T s always      (movements that signals hold)
+    balance   w_k + u_k - w_(k-1) - R'u_(k-1) = d_k      queues after k: w_k + R'u_k
+    capacity  u - T s sum_p serve g <= T s always        (movements that signals hold)
     signal    sum_p g = 1 - lost
-    storage   sum_(m on l) x - sum_b z <= 0            (= 0 where occupancy costs)
-    at hand   u - x_(k-1) <= d                         (only if nobody may pass two queues at once)
+    storage   queues on link l - sum_b z <= 0            (= 0 where occupancy costs)
 
-Slices cost what occupancy costs, the last one, open above, the price of what does not fit.
+and w_(-1) = queues now. Where a vehicle may pass several queues in an interval, balance has R'u_k
+instead, and the queues after k are w_k. Slices cost what occupancy costs, and the last one, open
+above, the price of what does not fit.
 """
 
 from __future__ import annotations
@@ -71,11 +72,10 @@ class Layout:
         pass_through: a vehicle may pass several queues in an interval.
 
     Attributes:
-        u, g, x, z: column slices of an interval; width: columns.
-        balance, capacity, signal, storage, at_hand: row slices; height: rows.
+        u, g, w, z: column slices of an interval; width: columns.
+        balance, capacity, signal, storage: row slices; height: rows.
         stored: ``[S]`` links that hold queues; held: movements with a capacity row.
         cost: ``[K, width]``; matrix: of all intervals.
-        slack: what a plan's quadratic cost can exceed the true one by (chords over tangents).
     """
 
     def __init__(
@@ -90,83 +90,73 @@ class Layout:
         self.graph, self.interval, self.horizon, self.costs = graph, interval, horizon, costs
         self.stored: Ints = np.unique(graph.source)
         self.held: Ints = np.unique(graph.serve.nonzero()[1])
-        square = costs.objective == "quadratic"
-        slices = (costs.segments if square else 1) + 1
-        moves, phases = graph.movements, graph.phases
-        self.u, self.g, self.x, self.z = _slices(moves, phases, moves, slices * self.stored.size)
+        self.pass_through = pass_through
+        self.square = costs.objective == "quadratic"
+        self.slices = (costs.segments if self.square else 1) + 1
+        moves, links = graph.movements, self.stored.size
+        self.u, self.g, self.w, self.z = _slices(moves, graph.phases, moves, self.slices * links)
         self.width = self.z.stop
-        self.balance, self.capacity, self.signal, self.storage, self.at_hand = _slices(
-            moves,
-            self.held.size,
-            len(graph.signals),
-            self.stored.size,
-            0 if pass_through else moves,
+        self.balance, self.capacity, self.signal, self.storage = _slices(
+            moves, self.held.size, len(graph.signals), links
         )
-        self.height = self.at_hand.stop
-        self._equal_storage = square
-        self._slices = slices
-        room = graph.storage[self.stored]
-        self.slack = 0.0
-        if square:
-            self.slack = interval * horizon * float(room.sum()) / (4.0 * costs.segments**2)
+        self.height = self.storage.stop
         self.cost = self._cost()
         self.matrix = self._matrix()
 
+    def queues(self, x: Doubles) -> Doubles:
+        """``[K, M]`` after each interval, of columns ``[K, width]``."""
+        stay = x[:, self.w]
+        return stay if self.pass_through else stay + x[:, self.u] @ self.graph.ratio
+
     def _cost(self) -> Doubles:
-        costs, room = self.costs, np.ones(self.stored.size)
+        costs, graph = self.costs, self.graph
         cost = np.zeros((self.horizon, self.width))
-        slope = np.zeros((self._slices, room.size))
+        slope = np.zeros((self.slices, self.stored.size))
         slope[-1] = costs.overflow
-        if costs.objective == "quadratic":
+        if self.square:
             # The chord of x^2 / X over slice b of n is (2 b + 1) / n steep.
             slope[:-1] = ((2.0 * np.arange(costs.segments) + 1.0) / costs.segments)[:, None]
         else:
-            cost[:, self.x] = self.interval
+            cost[:, self.w] = self.interval
+            cost[:, self.u] = 0.0 if self.pass_through else self.interval * graph.continuing
         cost[:, self.z] = self.interval * slope.reshape(-1)
         remaining = (self.horizon - np.arange(self.horizon)) / self.horizon
-        cost[:, self.u] = -costs.reward * self.interval * remaining[:, None]
+        cost[:, self.u] -= costs.reward * self.interval * remaining[:, None]
         return cost
 
     def _matrix(self) -> csr_array:
         graph = self.graph
-        one = eye_array(graph.movements, format="csr")
-        capacity = self.interval * graph.saturation
-        served = csr_array(diags_array(capacity) @ graph.serve.T)[self.held]
-        phase = np.arange(graph.phases)
+        one, joins = eye_array(graph.movements, format="csr"), csr_array(graph.ratio.T)
+        served = csr_array(diags_array(self.interval * graph.saturation) @ graph.serve.T)
         adds = csr_array(
-            (np.ones(graph.phases), (graph.phase_signal, phase)),
+            (np.ones(graph.phases), (graph.phase_signal, np.arange(graph.phases))),
             shape=(len(graph.signals), graph.phases),
         )
-        links = eye_array(self.stored.size, format="csr")
-        slices = kron(np.ones((1, self._slices)), links, format="csr")
+        on_link = csr_array(graph.on_link[self.stored])
+        slices = kron(np.ones((1, self.slices)), eye_array(self.stored.size), format="csr")
+        through = self.pass_through
+        joined, entered = (one - joins, None) if through else (one, on_link @ joins)
         now = [
-            [one - graph.ratio.T, None, one, None],
-            [one[self.held], -served, None, None],
+            [joined, None, one, None],
+            [one[self.held], -served[self.held], None, None],
             [None, adds, None, None],
-            [None, None, graph.on_link[self.stored], -slices],
+            [entered, None, on_link, -slices],
         ]
-        if self.at_hand.stop > self.at_hand.start:
-            now.append([one, None, None, None])
-        within = csr_array(block_array(_complete(now, self._sizes()), format="csr"))
-        before = csr_array(self._from_before(one))
-        last = eye_array(self.horizon, k=-1)
-        return csr_array(kron(eye_array(self.horizon), within) + kron(last, before))
-
-    def _sizes(self) -> tuple[list[int], list[int]]:
-        rows = [self.balance, self.capacity, self.signal, self.storage, self.at_hand]
-        columns = [self.u, self.g, self.x, self.z]
-        return [r.stop - r.start for r in rows], [c.stop - c.start for c in columns]
-
-    def _from_before(self, one: csr_array) -> csr_array:
-        place = one.tocoo()
-        starts = [self.balance.start]
-        if self.at_hand.stop > self.at_hand.start:
-            starts.append(self.at_hand.start)
-        rows = np.concatenate([place.row + start for start in starts])
-        columns = np.tile(place.col + self.x.start, len(starts))
+        within = block_array(now, format="csr")
         return csr_array(
-            (-np.ones(rows.size), (rows, columns)), shape=(self.height, self.width)
+            kron(eye_array(self.horizon), within)
+            + kron(eye_array(self.horizon, k=-1), self._before(joins, one))
         )
+
+    def _before(self, joins: csr_array, one: csr_array) -> csr_array:
+        """What an interval's rows have of the columns before."""
+        parts = [(-one.tocoo(), self.w.start)]
+        if not self.pass_through:
+            parts.append((-joins.tocoo(), self.u.start))
+        row = np.concatenate([part.coords[0] for part, _ in parts])
+        column = np.concatenate([part.coords[1] + start for part, start in parts])
+        value = np.concatenate([part.data for part, _ in parts])
+        return csr_array((value, (row, column)), shape=(self.height, self.width))
 
     def box(self, queue: Doubles, arrivals: Doubles) -> Box:
         """Bounds from the present queues ``[M]`` and arrivals ``[K, M]``."""
@@ -176,41 +166,46 @@ class Layout:
         upper[:, self.u] = always
         upper[:, self.u][:, self.held] = np.inf
         lower[:, self.g], upper[:, self.g] = graph.low, graph.high
-        upper[:, self.z][:, : -self.stored.size] = np.tile(
-            graph.storage[self.stored] / (self._slices - 1), self._slices - 1
-        )
+        room = graph.storage[self.stored] / (self.slices - 1)
+        upper[:, self.z][:, : -self.stored.size] = np.tile(room, self.slices - 1)
         rows = (self.horizon, self.height)
         row_lower, row_upper = np.full(rows, -np.inf), np.zeros(rows)
-        given = arrivals.copy()
-        given[0] += queue
-        row_lower[:, self.balance] = row_upper[:, self.balance] = given
+        row_lower[:, self.balance] = row_upper[:, self.balance] = arrivals
+        row_lower[0, self.balance] += queue
+        row_upper[0, self.balance] += queue
         row_upper[:, self.capacity] = always[self.held]
         row_lower[:, self.signal] = row_upper[:, self.signal] = 1.0 - graph.lost
-        if self._equal_storage:
+        if self.square:
             row_lower[:, self.storage] = 0.0
-        if self.at_hand.stop > self.at_hand.start:
-            row_upper[:, self.at_hand] = given
         return Box(lower.ravel(), upper.ravel(), row_lower.ravel(), row_upper.ravel())
 
-    def finite(self, box: Box, vehicles: float) -> Box:
-        """The same box closed by what every plan keeps to: no more vehicles than there are."""
+    def least(self, reduced: Doubles, box: Box, vehicles: float) -> float:
+        """Least of the Lagrangian over columns, with squares as they are and not as chords.
+
+        Args:
+            reduced: ``[K width]`` cost less what the row duals pay for.
+            box: of the program.
+            vehicles: no plan can have more of them anywhere.
+        """
+        graph = self.graph
         most = np.full((self.horizon, self.width), vehicles)
-        full = self.graph.rate(self.graph.high)
-        most[:, self.u] = self.interval * full
-        return Box(box.lower, np.minimum(box.upper, most.ravel()), box.row_lower, box.row_upper)
+        most[:, self.u] = self.interval * graph.rate(graph.high)
+        most = np.minimum(box.upper.reshape(most.shape), most)
+        least = box.lower.reshape(most.shape)
+        slope = reduced.reshape(most.shape)
+        part = np.where(slope > 0.0, least, most) * slope
+        if not self.square:
+            return float(part.sum())
+        links = self.stored.size
+        squares = slice(self.z.start, self.z.stop - links)
+        room = graph.storage[self.stored]
+        first = slice(self.z.start, self.z.start + links)
+        paid = slope[:, first] - self.cost[:, first]
+        at = np.clip(-paid * room / (2.0 * self.interval), 0.0, room)
+        exact = self.interval * at * at / room + paid * at
+        return float(part.sum() - part[:, squares].sum() + exact.sum())
 
 
 def _slices(*sizes: int) -> list[slice]:
     ends = np.cumsum(sizes).tolist()
     return [slice(end - size, end) for end, size in zip(ends, sizes, strict=True)]
-
-
-def _complete(
-    blocks: list[list[csr_array | None]], sizes: tuple[list[int], list[int]]
-) -> list[list[csr_array]]:
-    """Empty blocks of the right size for ``None``."""
-    return [
-        [csr_array((rows, columns)) if block is None else csr_array(block)
-         for block, columns in zip(line, sizes[1], strict=True)]
-        for line, rows in zip(blocks, sizes[0], strict=False)
-    ]

@@ -126,16 +126,18 @@ class HotProgram:
             seconds=float(self._highs.getRunTime()) - before,
         )
 
-    def proven_bound(self, row_dual: Doubles, box: Box) -> float:
-        """What no feasible x costs less than, from any row duals; ``box`` must be finite in x."""
+    def dual_parts(self, row_dual: Doubles, box: Box) -> tuple[float, Doubles]:
+        """The Lagrangian of any row duals: its constant, and its slope ``[columns]`` in x.
+
+        The constant plus the least of the slope times x over the columns' box is a bound that no
+        feasible x goes below.
+        """
         # A dual whose sign asks for a side that is open proves nothing there.
         dual = np.where(np.isinf(box.row_lower), np.minimum(row_dual, 0.0), row_dual)
         dual = np.where(np.isinf(box.row_upper), np.maximum(dual, 0.0), dual)
         side = np.where(dual > 0.0, box.row_lower, box.row_upper)
-        reduced = self.cost - self.matrix.T @ dual
-        at = np.where(reduced > 0.0, box.lower, box.upper)
-        rows = np.where(dual == 0.0, 0.0, dual * np.where(dual == 0.0, 0.0, side))
-        return float(rows.sum() + (reduced * at).sum())
+        paid = np.where(np.isinf(side), 0.0, side) @ dual
+        return float(paid), self.cost - self.matrix.T @ dual
 
 
 def _checked(status: highspy.HighsStatus, action: str) -> None:

@@ -40,6 +40,11 @@ class Kind:
         """Lane that a standing vehicle takes, m."""
         return self.length + self.gap
 
+    @property
+    def dawdle(self) -> float:
+        """Mean speed that drivers stay below what they want, m/s (Krauss, steps of 1 s)."""
+        return 0.5 * self.sigma * self.accel
+
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Demand:

@@ -32,4 +32,11 @@ class Driving(Settings):
     insertion: float = knob(
         2.1, "time between two cars that enter at the same origin", unit="s", usual="1.5..3", ge=0
     )
+    entry: float = knob(
+        4.5,
+        "speed at which cars enter at an origin (SUMO starts them from a stand, a car's length in)",
+        unit="m/s",
+        usual="0..14",
+        ge=0,
+    )
     inside: bool = knob(True, "cars may wait inside the junction for their gap")

@@ -15,6 +15,8 @@ IMPERFECTION = 0.57
 """Headway that ``sigma`` adds, s per unit (SUMO 1.28: 1.847 s at sigma .5 and 7.5 m, 1.56 s at 0)."""
 LOST = 0.6
 """Time between green and the first car over the stop line, s (SUMO 1.28: 0.59 and 0.82)."""
+FASTEST = 13.9
+"""Speed that a queue reaches over its first cars' lengths, m/s: above it headways shrink no more."""
 SIGHT = 6.36
 """Speed at which a line that must give way is approached, m/s: from here one stops within SUMO's
 4.5 m of sight at 4.5 m/s^2."""
@@ -22,7 +24,7 @@ SIGHT = 6.36
 
 def headway(kind: Kind, speed: float) -> float:
     """Time between two cars of a discharging queue that cross at ``speed`` m/s, s."""
-    return kind.tau + kind.space / speed + IMPERFECTION * kind.sigma
+    return kind.tau + kind.space / min(speed, FASTEST) + IMPERFECTION * kind.sigma
 
 
 def stretch(

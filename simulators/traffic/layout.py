@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from ..interface import Doubles
 from .demand import Kind
 from .driving import Driving
 from .kinematics import SIGHT, clearing, headway, speed_after, stretch
@@ -22,7 +23,8 @@ class Layout:
         connection_of: per lane, movement to connection.
         choices: per movement, lanes of its link that serve it.
         yields: per connection, those that it gives way to.
-        length: m of every lane; clear: s until freed space is usable upstream.
+        length: m of every lane; room: m that its vehicles may take; clear: s until freed space is
+            usable upstream.
         limit: m/s of every link.
         end: m/s at which the end of a movement's link is approached.
         head: s between two cars leaving a queue, ``[kind][connection]``.
@@ -41,6 +43,7 @@ class Layout:
         wave = driving.wave
         self.clear = [length / wave if wave > 0.0 else 0.0 for length in self.length]
         self._connections(network)
+        self.room: list[float] = (self._inner(network) + network.length)[network.lane_link].tolist()
         self._tables(network)
 
     def _connections(self, network: Network) -> None:
@@ -69,6 +72,19 @@ class Layout:
             if owner >= 0:
                 self.of_signal[owner].append((at, index[at]))
         self.controlled = [owner >= 0 for owner in signal]
+
+    def _inner(self, network: Network) -> Doubles:
+        """``[L]`` m inside the junction before a link on which its queue may stand, too.
+
+        Nobody stands where others cross: only joints that no signal controls count.
+        """
+        inner = np.zeros(len(network.links))
+        free = np.ones(network.move_from.size, dtype=np.bool_)
+        for at, move in enumerate(self.connection_move):
+            if self.controlled[at]:
+                free[move] = False
+        np.maximum.at(inner, network.move_to[free], network.turn_length[free])
+        return inner
 
     def _tables(self, network: Network) -> None:
         moves = self.connection_move

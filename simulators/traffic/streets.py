@@ -221,7 +221,7 @@ class Streets:
             self._free[actor] = now + self.layout.driving.insertion
             self.entered[vehicle] = now
             self.inserted += 1
-            self._enter(vehicle, 0, lane, now, 0.0)
+            self._enter(vehicle, 0, lane, now, self.layout.driving.entry)
 
     def _serve(self, lane: int, now: float) -> None:
         """Let the lane's head, and who follows, cross as far as they may now."""
@@ -350,7 +350,7 @@ class Streets:
         else:
             lanes = self.layout.lanes_of[self._links[vehicle][leg]]
         best, least = -1, inf
-        space, length, used = self._space[vehicle], self.layout.length, self._used
+        space, length, used = self._space[vehicle], self.layout.room, self._used
         for lane in lanes:
             freeing = self._freeing[lane]
             while freeing and freeing[0][0] <= now:
@@ -422,7 +422,7 @@ class Streets:
         layout = self.layout
         link, moves = self._links[vehicle][leg], self._moves[vehicle]
         kind = layout.kinds[self._kind[vehicle]]
-        limit = min(layout.limit[link] * self._factor[vehicle], kind.top)
+        limit = min(layout.limit[link] * self._factor[vehicle], kind.top) - kind.dawdle
         end = layout.end[moves[leg]] if leg < len(moves) else limit
         ready = time + stretch(layout.length[lane], speed, limit, end, kind.accel, kind.decel)
         self.ready[vehicle] = ready

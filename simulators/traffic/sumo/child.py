@@ -31,6 +31,9 @@ class Child:
         environment = dict(os.environ)
         if home is not None:
             environment["SUMO_HOME"] = str(home)
+            if (projections := home / "data" / "proj").is_dir():
+                # Otherwise SUMO's library of projections complains on the standard error.
+                environment["PROJ_LIB"] = str(projections)
         self._errors = errors
         with errors.open("wb") as stream:
             self._process = subprocess.Popen(  # noqa: S603 - our own module

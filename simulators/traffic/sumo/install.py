@@ -10,7 +10,7 @@ import importlib.util
 import re
 import subprocess
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import version
 from pathlib import Path
 from typing import Literal
 
@@ -79,7 +79,7 @@ def available(backend: Backend = "libsumo") -> bool:
     """Whether ``find_sumo(backend)`` would find one."""
     try:
         find_sumo(backend)
-    except (ModuleNotFoundError, PackageNotFoundError, DataError):
+    except (ModuleNotFoundError, DataError):
         return False
     return True
 

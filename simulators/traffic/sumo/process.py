@@ -25,6 +25,20 @@ from .tripinfo import Planned, TripReport, read_planned, read_tripinfo, summary
 
 _SEEDS = 2**31
 
+FIXED = (
+    "--net-file",
+    "--route-files",
+    "--begin",
+    "--end",
+    "--seed",
+    "--step-length",
+    "--tripinfo-output",
+    "--tripinfo-output.write-unfinished",
+    "--mesosim",
+    "--remote-port",
+)
+"""Options of SUMO that only the engine sets."""
+
 Change = tuple[int, str, str]
 """(second of the interval, signal, state): shown from that second on."""
 
@@ -54,7 +68,8 @@ class Counters:
 class SumoEngine:
     """SUMO under our control; a context manager.
 
-    One step is 1 s; nobody is teleported for waiting, so gridlock stays visible, as in RESCO.
+    One step is 1 s; nobody is teleported for waiting, so gridlock stays visible, as in RESCO, and
+    SUMO's own tripinfo output is the source of all figures of :meth:`finish`.
 
     Args:
         net: ``.net.xml``; routes: route files, in order of loading.
@@ -64,12 +79,13 @@ class SumoEngine:
         binary: another ``sumo`` program for ``traci``.
         mesoscopic: SUMO's queue model instead of car following. It has no vehicles on lanes, so
             there are no readings; signals work.
-        options: further options of SUMO's command line; later ones win.
+        options: further words of SUMO's command line, ``("--name", "value", ...)`` in the long
+            form; they replace ours of the same name, except those the engine relies on.
 
     Raises:
         ModuleNotFoundError: SUMO is not installed; names the remedy.
         DataError: a file that does not exist, or a binary that is no SUMO.
-        ValueError: an interval that is none, or an unknown backend.
+        ValueError: an interval that is none, an unknown backend, or an option of :data:`FIXED`.
     """
 
     def __init__(
@@ -90,6 +106,9 @@ class SumoEngine:
                 raise DataError(path, accepted="no such file; an existing one is expected")
         if not 0.0 <= begin < end:
             raise ValueError(f"begin {begin}, end {end}: expected 0 <= begin < end")
+        for name in options:
+            if name in FIXED:
+                raise ValueError(f"option {name} is the engine's own and cannot be replaced")
         self.installation: Installation = find_sumo(backend, binary)
         self.begin, self.end = begin, end
         self._net, self._routes = net, tuple(routes)
@@ -140,15 +159,15 @@ class SumoEngine:
             {
                 "do": "start",
                 "binary": None if binary is None else str(binary),
-                "options": self._command(seed),
+                "options": self._command(int(seed)),
                 "mesoscopic": self._mesoscopic,
             }
         )
         self._signals = dict(reply.header["signals"])
         self._counters = Counters(time=float(reply.header["time"]))
         if self._lanes:
-            self._ask({"do": "lanes", "names": self._lanes})
-        self._seed = seed
+            self._ask({"do": "lanes", "names": list(self._lanes)})
+        self._seed = int(seed)
 
     def lanes(self, names: Sequence[str]) -> None:
         """Read these lanes (SUMO's ids), in this order, now and after every :meth:`reset`.
@@ -174,7 +193,7 @@ class SumoEngine:
         """Simulate ``seconds``, showing ``states`` on the way; the readings are those of the end.
 
         Args:
-            seconds: at least 1.
+            seconds: at least 1; how far ``soon`` looks ahead.
             states: ``(offset, signal, state)``; shown from second ``offset`` of this interval on,
                 ``0 <= offset < seconds``; of two for the same signal and second the later wins.
 
@@ -191,12 +210,13 @@ class SumoEngine:
         for offset, name, _ in states:
             if not 0 <= offset < seconds:
                 raise ValueError(f"signal {name!r}: offset {offset}, expected 0..{seconds - 1}")
-        return self._advance(seconds, list(states), float(seconds))
+        schedule = [(int(offset), name, state) for offset, name, state in states]
+        return self._advance(int(seconds), schedule, float(seconds))
 
     def read(self, horizon: float) -> Readings:
         """Readings now; ``soon`` looks ``horizon`` s ahead. For the first decision of a run."""
         self._need_run()
-        return self._advance(0, [], horizon)
+        return self._advance(0, [], float(horizon))
 
     def finish(self) -> TripReport:
         """End the run and say what became of the trips; vehicles on the way count as unfinished.
@@ -241,20 +261,29 @@ class SumoEngine:
         return Path(self._folder.name) / "tripinfo.xml"
 
     def _command(self, seed: int) -> list[str]:
-        """SUMO's options."""
-        command = ["--net-file", str(self._net)]
-        if self._routes:
-            command += ["--route-files", ",".join(map(str, self._routes))]
-        command += ["--begin", str(self.begin), "--end", str(self.end), "--step-length", "1"]
-        command += ["--seed", str(seed), "--time-to-teleport", "-1"]
-        command += ["--no-warnings", "true", "--no-step-log", "true"]
-        command += ["--duration-log.disable", "true", "--xml-validation", "never"]
-        command += ["--tripinfo-output", str(self._tripinfo)]
-        command += ["--tripinfo-output.write-unfinished", "true"]
+        """SUMO's options; it refuses one that is given twice."""
+        ours = {
+            "--net-file": str(self._net),
+            "--route-files": ",".join(map(str, self._routes)),
+            "--begin": str(self.begin),
+            "--end": str(self.end),
+            "--seed": str(seed),
+            "--step-length": "1",
+            "--time-to-teleport": "-1",
+            "--no-warnings": "true",
+            "--no-step-log": "true",
+            "--duration-log.disable": "true",
+            "--xml-validation": "never",
+            "--tripinfo-output": str(self._tripinfo),
+            "--tripinfo-output.write-unfinished": "true",
+        }
+        if not self._routes:
+            del ours["--route-files"]
         if self._mesoscopic:
             # Without junction control the queue model drives through red.
-            command += ["--mesosim", "true", "--meso-junction-control", "true"]
-        return [*command, *self._options]
+            ours |= {"--mesosim": "true", "--meso-junction-control": "true"}
+        kept = [(name, value) for name, value in ours.items() if name not in self._options]
+        return [*(word for pair in kept for word in pair), *self._options]
 
     def _advance(self, seconds: int, schedule: list[Change], horizon: float) -> Readings:
         reply = self._ask(

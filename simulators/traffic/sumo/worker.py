@@ -67,12 +67,7 @@ class Worker:
             api = self._connect(binary, options)
         self._close = api.close
         self._street = Street(api, local=binary is None, mesoscopic=request["mesoscopic"])
-        version = str(api.getVersion()[1])
-        return {
-            "time": self._street.time,
-            "version": version,
-            "signals": self._street.signals,
-        }, None
+        return {"time": self._street.time, "signals": self._street.signals}, None
 
     def lanes(self, request: dict[str, Any]) -> tuple[dict[str, object], Doubles | None]:
         """Read these lanes from now on."""
@@ -113,24 +108,22 @@ class Worker:
         """A TraCI connection to a SUMO of our own."""
         traci = importlib.import_module("traci")
         for attempt in range(1, _ATTEMPTS + 1):
-            with socket.socket() as probe:
-                probe.bind(("127.0.0.1", 0))
-                port = str(probe.getsockname()[1])
-            command = [binary, *options, "--remote-port", port]
+            port = _free_port()
+            command = [binary, *options, "--remote-port", str(port)]
             self._program = subprocess.Popen(command)  # noqa: S603 - the caller's choice
             # traci prints a line for every attempt to connect.
             with contextlib.redirect_stdout(io.StringIO()):
                 try:
                     return traci.connect(
-                        int(port),
+                        port,
                         numRetries=int(_PATIENCE / _POLL),
                         host="127.0.0.1",
                         proc=self._program,
                         waitBetweenRetries=_POLL,
                     )
                 except traci.exceptions.TraCIException:
-                    # Another process may have taken the port between the probe and SUMO.
-                    if attempt == _ATTEMPTS:
+                    # Somebody else may have taken the port before SUMO could.
+                    if attempt == _ATTEMPTS or _free_port(port):
                         raise
         raise AssertionError("the last attempt returns or raises")
 
@@ -139,6 +132,16 @@ class Worker:
         if self._street is None:
             raise RefusedError("no simulation is running")
         return self._street
+
+
+def _free_port(wanted: int = 0) -> int:
+    """A port nobody listens on; with ``wanted`` that one, or 0 if it is taken."""
+    with socket.socket() as probe:
+        try:
+            probe.bind(("127.0.0.1", wanted))
+        except OSError:
+            return 0
+        return int(probe.getsockname()[1])
 
 
 def serve(requests: BinaryIO, replies: BinaryIO) -> None:
@@ -158,7 +161,8 @@ def serve(requests: BinaryIO, replies: BinaryIO) -> None:
             worker.last_words()
             send(replies, {"failed": f"{type(error).__name__}: {error}"})
             if type(error).__module__.partition(".")[0] in _SUMO:
-                return  # SUMO has spoken for itself; the trace of anything else is wanted
+                # SUMO has spoken for itself; of anything else the trace is wanted.
+                raise SystemExit(1) from None
             raise
         send(replies, header, {} if values is None else {"readings": values})
 
