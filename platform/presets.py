@@ -62,6 +62,14 @@ move slowly away from it: what one day teaches must not undo what another did. E
 own output only, so guidance in expectation over own actions is what the joint one would be.
 """
 
+SIGNALS: Mapping[str, Any] = {
+    "iterations": 30,
+    "episodes": 4,
+    "evaluation": {"stochastic": False, "episodes": 10},
+    "learner": {"sharing": "all"},
+}
+"""Signals: neighbours hardly herd, so the mode of the policy is served."""
+
 _RIVALS = (
     "random",
     "weighted-random",

@@ -17,8 +17,9 @@ def domains() -> Mapping[str, Domain]:
     """All domains by name. Building this imports configuration types, nothing heavy."""
     from .cloud import cloud
     from .power import power
+    from .traffic import traffic
 
-    return {domain.name: domain for domain in (cloud(), power())}
+    return {domain.name: domain for domain in (cloud(), power(), traffic())}
 
 
 def find_domain(name: str) -> Domain:

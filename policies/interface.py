@@ -41,6 +41,16 @@ class Controller(Protocol):
         ...
 
 
+@runtime_checkable
+class PlantPlan(Controller, Protocol):
+    """Stands for a controller that the plant runs itself (``LocallyControlled.use_local``)."""
+
+    @property
+    def plan(self) -> str:
+        """Its name there."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Effects:
     """How every action would have moved the system state; recorded for the joint guidance.

@@ -208,3 +208,18 @@ class SequentialSimulator(Simulator, Protocol):
         decentralised policy.
         """
         ...
+
+
+@runtime_checkable
+class LocallyControlled(Simulator, Protocol):
+    """A simulator whose plant can also be run by controllers of its own, between the decisions."""
+
+    def use_local(self, plan: str) -> None:
+        """From the next ``reset`` on the plant runs ``plan``; ``""`` gives control back to agents.
+
+        While a plan runs all agents are inactive: the mask allows hold only.
+
+        Raises:
+            ValueError: a plan that the plant does not know; names the known ones.
+        """
+        ...

@@ -18,8 +18,9 @@ import pytest
 from traffic_data import needed
 
 from fairlead.simulators.errors import DataError
+from fairlead.simulators.traffic.files.sumo_net import read_sumo_net
+from fairlead.simulators.traffic.files.sumo_net_parts import read_parts
 from fairlead.simulators.traffic.programme import green_phases, yellow_state
-from fairlead.simulators.traffic.sumo.elements import scan
 from fairlead.simulators.traffic.sumo.install import available, find_sumo
 from fairlead.simulators.traffic.sumo.lanes import lane_ids
 from fairlead.simulators.traffic.sumo.process import SumoEngine
@@ -82,13 +83,12 @@ def table(readings):
 
 def letters(run, folder):
     """The state that is green for the lane ``in_0`` only."""
-    found = {}
-
-    def element(tag, values, _line):
-        if tag == "connection" and values.get("tl") == "C":
-            found[int(values["linkIndex"])] = "G" if values["from"] == "in" else "r"
-
-    scan(folder / "x.net.xml", element)
+    joins = [join.tag.values for join in read_parts(folder / "x.net.xml").joins]
+    found = {
+        int(join["linkIndex"]): "G" if join["from"] == "in" else "r"
+        for join in joins
+        if join.get("tl") == "C"
+    }
     assert run.signals == {"C": len(found)}
     return "".join(found[at] for at in sorted(found))
 
@@ -238,7 +238,7 @@ def test_what_cannot_be_done_is_refused_and_the_run_goes_on(crossing):
 
 
 def test_options_replace_ours_but_not_what_the_engine_relies_on(crossing):
-    red = [(np.int64(0), "C", "rr")]
+    red = [(np.int64(0), "C", "rrrr")]
     moved = {}
     for limit in ("-1", "20"):
         with engine(crossing, options=("--time-to-teleport", limit)) as run:
@@ -296,11 +296,12 @@ sys.path.insert(0, {str(Path(__file__).parent)!r})
 from test_traffic_sumo_engine import engine
 run = engine(Path({str(crossing)!r}), backend={backend!r})
 run.reset(0)
-print(run._child.pid, flush=True)
+print(run._child.pid, run._folder.name, flush=True)
 time.sleep(60)
 """
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as parent:
-        pid = int(parent.stdout.readline())
+        words = parent.stdout.readline().decode().split()
+        pid, folder = int(words[0]), Path(words[1])
         children = Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii").split()
         assert len(children) == (1 if backend == "traci" else 0)
         parent.kill()
@@ -308,6 +309,7 @@ time.sleep(60)
     while not all(gone(one) for one in (pid, *children)):
         assert time.monotonic() < patience
         time.sleep(0.05)
+    assert not folder.exists()
 
 
 def test_closing_removes_files_and_process(crossing):
@@ -336,20 +338,42 @@ def test_a_mesoscopic_run_obeys_signals_but_has_no_lanes(crossing):
 
 
 def test_lanes_that_cars_may_not_use_are_left_out(tmp_path):
-    streets = SimpleNamespace(links=("b", "a"), link_index={"b": 0, "a": 1}, lanes=np.array([2, 1]))
     net = tmp_path / "x.net.xml"
     net.write_text(
-        """<net><edge id=":j" function="internal"><lane id=":j_0" index="0"/></edge>
-        <edge id="a"><lane id="a_0" index="0" allow="pedestrian"/>
-                     <lane id="a_1" index="1" disallow="pedestrian tram"/></edge>
-        <edge id="b"><lane id="b_0" index="0"/><lane id="b_1" index="1" allow="bus passenger"/>
-                     <lane id="b_2" index="2" disallow="all"/></edge></net>""",
+        """<net>
+        <junction id="j" type="priority" x="0" y="0"/><junction id="k" type="priority" x="9" y="0"/>
+        <edge id="a" from="j" to="k">
+            <lane id="a_0" index="0" speed="9" length="9" allow="pedestrian"/>
+            <lane id="a_1" index="1" speed="9" length="9" disallow="pedestrian tram"/></edge>
+        <edge id="b" from="k" to="j"><lane id="b_0" index="0" speed="9" length="9"/>
+            <lane id="b_1" index="1" speed="9" length="9" allow="bus passenger"/>
+            <lane id="b_2" index="2" speed="9" length="9" disallow="all"/></edge>
+        </net>""",
         encoding="utf-8",
     )
+    streets = SimpleNamespace(links=("b", "a"), lanes=np.array([2, 1]))
     assert lane_ids(net, streets) == ("b_0", "b_1", "a_1")
     streets.lanes = np.array([3, 1])
     with pytest.raises(ValueError, match=r"'b' has 3 lanes, but 2"):
         lane_ids(net, streets)
+    streets.links = ("c", "a")
+    with pytest.raises(ValueError, match=r"'c' has 3 lanes, but 0"):
+        lane_ids(net, streets)
+
+
+def test_a_network_says_which_lanes_are_read(crossing):
+    network = read_sumo_net(crossing / "x.net.xml")
+    with SumoEngine(
+        net=crossing / "x.net.xml",
+        routes=[crossing / "calm.rou.xml"],
+        begin=0,
+        end=600,
+        network=network,
+    ) as run:
+        run.reset(0)
+        count = run.advance(25).count
+    order = [network.links.index(lane.removesuffix("_0")) for lane in LANES]
+    assert count[order].tolist() == [3, 3, 0, 0]
 
 
 def test_messages_survive_the_pipe_and_bad_ones_do_not(crossing):
@@ -399,19 +423,15 @@ def test_files_that_do_not_exist_are_named(tmp_path):
 
 def greedy_phases(net):
     """Per signal: green phases, and per phase the lanes that are let go."""
-    states, controlled = defaultdict(list), defaultdict(list)
-    signals = []
-
-    def element(tag, values, _line):
-        if tag == "tlLogic":
-            signals.append(values["id"])
-        elif tag == "phase":
-            states[signals[-1]].append(values["state"])
-        elif tag == "connection" and "tl" in values:
-            lane = f"{values['from']}_{values['fromLane']}"
-            controlled[values["tl"]].append((int(values["linkIndex"]), lane))
-
-    scan(net, element)
+    parts, controlled = read_parts(net), defaultdict(list)
+    for join in parts.joins:
+        signal, index = join.tag.values.get("tl"), join.tag.values.get("linkIndex")
+        if signal is not None:
+            controlled[signal].append((int(index), f"{join.origin}_{join.lane}"))
+    states = {
+        logic.text("id"): [child.text("state") for child in logic.children]
+        for logic in parts.logics
+    }
     phases = {name: green_phases(tuple(shown)) for name, shown in states.items()}
     return {
         name: [(s, {lane for at, lane in controlled[name] if s[at] in "Gg"}) for s in greens]

@@ -19,22 +19,23 @@ from fairlead.simulators.traffic.sumo.tripinfo import (
 )
 
 # a arrived, b was still on the way at 100 s, c waited 12 s to enter.
-TRIPINFO = """<?xml version="1.0" encoding="UTF-8"?>
-<tripinfos>
-    <tripinfo id="a" depart="0.00" departDelay="0.00" arrival="40.00" duration="40.00"
-        waitingTime="5.00" timeLoss="10.00"/>
-    <tripinfo id="b" depart="60.00" departDelay="0.00" arrival="-1.00" duration="40.00"
-        waitingTime="20.00" timeLoss="25.00"/>
-    <tripinfo id="c" depart="32.00" departDelay="12.00" arrival="70.00" duration="38.00"
-        waitingTime="1.00" timeLoss="3.00"/>
-</tripinfos>
-"""
+ROW = (
+    '    <tripinfo id="{}" depart="{:.2f}" departDelay="{:.2f}" arrival="{:.2f}" '
+    'duration="{:.2f}" waitingTime="{:.2f}" timeLoss="{:.2f}"/>\n'
+)
+TRIPINFO = (
+    '<?xml version="1.0" encoding="UTF-8"?>\n<tripinfos>\n'
+    + ROW.format("a", 10, 0, 50, 40, 5, 10)
+    + ROW.format("b", 60, 0, -1, 40, 20, 25)
+    + ROW.format("c", 32, 12, 70, 38, 1, 3)
+    + "</tripinfos>\n"
+)
 
 ROUTES = """<routes>
     <vType id="car"/>
     <route id="way" edges="one two"/>
-    <vehicle id="early" depart="-5" route="way"/>
-    <vehicle id="a" depart="0" route="way"/>
+    <vehicle id="early" depart="5" route="way"/>
+    <vehicle id="a" depart="10" route="way"/>
     <vehicle id="c" depart="0:00:20" route="way"/>
     <vehicle id="overtaken" depart="50" route="way"/>
     <vehicle id="b" depart="60" route="way"/>
@@ -55,19 +56,19 @@ def trips(tmp_path):
 def planned(tmp_path):
     path = tmp_path / "some.rou.xml"
     path.write_text(ROUTES, encoding="utf-8")
-    return read_planned([path], 0.0)
+    return read_planned([path], 10.0)
 
 
 def test_trips_are_read(trips):
     assert trips.names == ("a", "b", "c")
     assert trips.finished.tolist() == [True, False, True]
-    assert trips.due.tolist() == [0.0, 60.0, 20.0]
+    assert trips.due.tolist() == [10.0, 60.0, 20.0]
     assert trips.time_loss.tolist() == [10.0, 25.0, 3.0]
 
 
 def test_planned_vehicles_are_read_with_clock_times_and_without_early_ones(planned):
     assert planned.names == ("a", "c", "overtaken", "b", "free", "lost")
-    assert planned.depart.tolist() == [0.0, 20.0, 50.0, 60.0, 70.0, 80.0]
+    assert planned.depart.tolist() == [10.0, 20.0, 50.0, 60.0, 70.0, 80.0]
     assert planned.charged.tolist() == [True, True, True, True, False, True]
 
 
@@ -128,10 +129,10 @@ def test_compressed_routes_are_read(tmp_path):
 @pytest.mark.parametrize(
     ("old", "new", "field", "line"),
     [
-        ('depart="32.00"', 'depart="soon"', "depart", 7),
-        ('timeLoss="25.00"', 'timeLoss="nan"', "timeLoss", 5),
-        ('duration="38.00"', "", "duration", 7),
-        ('id="a" ', "", "id", 3),
+        ('depart="32.00"', 'depart="soon"', "tripinfo.depart", 5),
+        ('timeLoss="25.00"', 'timeLoss="nan"', "tripinfo.timeLoss", 4),
+        ('duration="38.00"', "", "tripinfo.duration", 5),
+        ('id="a" ', "", "tripinfo.id", 3),
     ],
 )
 def test_bad_trips_are_refused(tmp_path, old, new, field, line):
@@ -155,4 +156,8 @@ def test_a_departure_that_is_no_time_is_refused(tmp_path, depart):
     path.write_text(ROUTES.replace("0:00:20", depart), encoding="utf-8")
     with pytest.raises(DataError) as caught:
         read_planned([path], 0.0)
-    assert (caught.value.field, caught.value.line, caught.value.value) == ("depart", 6, depart)
+    assert (caught.value.field, caught.value.line, caught.value.value) == (
+        "vehicle.depart",
+        6,
+        depart,
+    )

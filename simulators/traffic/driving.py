@@ -39,4 +39,8 @@ class Driving(Settings):
         usual="0..14",
         ge=0,
     )
-    inside: bool = knob(True, "cars may wait inside the junction for their gap")
+    inside: bool = knob(
+        False,
+        "cars may wait for their gap inside the junction without stopping who follows (in SUMO they "
+        "mostly stop them)",
+    )

@@ -17,6 +17,8 @@ LOST = 0.6
 """Time between green and the first car over the stop line, s (SUMO 1.28: 0.59 and 0.82)."""
 FASTEST = 13.9
 """Speed that a queue reaches over its first cars' lengths, m/s: above it headways shrink no more."""
+CREEP = 4.5
+"""Speed at which a queue that must look for gaps crosses, m/s (SUMO 1.28: 3 to 5)."""
 SIGHT = 6.36
 """Speed at which a line that must give way is approached, m/s: from here one stops within SUMO's
 4.5 m of sight at 4.5 m/s^2."""

@@ -9,7 +9,7 @@ import numpy as np
 from ..interface import Doubles
 from .demand import Kind
 from .driving import Driving
-from .kinematics import SIGHT, clearing, headway, speed_after, stretch
+from .kinematics import CREEP, SIGHT, clearing, headway, speed_after, stretch
 from .network import Network
 
 RANKS = 6
@@ -29,6 +29,7 @@ class Layout:
         end: m/s at which the end of a movement's link is approached.
         head: s between two cars leaving a queue, ``[kind][connection]``.
         turn: ``(s, m/s)`` to pass the junction and speed at its end, for crossing at full speed.
+        crept, slow: the same where a connection must give way, which is crossed slowly.
         start: the same for the first :data:`RANKS` of a queue.
         need: s that a gap must last to cross from a stand.
     """
@@ -99,13 +100,17 @@ class Layout:
         self.end: list[float] = approach.tolist()
         slow = approach[moves].tolist()
         self.head: list[list[float]] = []
+        self.crept: list[list[float]] = []
+        self.slow: list[list[tuple[float, float]]] = []
         self.turn: list[list[tuple[float, float]]] = []
         self.start: list[list[list[tuple[float, float]]]] = []
         self.need: list[list[float]] = []
         for kind in self.kinds:
             rows = list(zip(turn_length, turn_speed, slow, strict=True))
             self.head.append([headway(kind, speed) for _, speed, _ in rows])
+            self.crept.append([headway(kind, min(speed, CREEP)) for _, speed, _ in rows])
             self.turn.append([_passing(kind, m, v, min(entry, v)) for m, v, entry in rows])
+            self.slow.append([_passing(kind, m, v, min(CREEP, v)) for m, v, _ in rows])
             starts = [
                 [
                     _passing(kind, m, v, speed_after(rank * kind.space + 1.0, 0.0, v, kind.accel))

@@ -7,11 +7,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..interface import HOLD, Bools, Choice, Ints, Observation, Spec
+from ..interface import HOLD, Bools, Choice, Doubles, Ints, Observation, Spec
+from .effects import Effects
 from .readings import Readings
 from .timing import Timing
 from .town import Town
-from .view import AGENT, CANDIDATE, CRITIC, Counts, View
+from .view import AGENT, CANDIDATE, CRITIC, Counts, Scene, View
 
 
 class Observer:
@@ -26,13 +27,15 @@ class Observer:
         self._approaches = approaches
         self._interval = scenario.interval
         timing = scenario.timing
-        self._view = View(
+        self._effects = Effects(
             approaches,
+            town.turning,
             rate=town.rate,
-            storage=town.storage,
             interval=scenario.interval,
             lost=timing.yellow + timing.all_red + scenario.driving.lost,
+            seconds=scenario.seconds,
         )
+        self._view = View(approaches, effects=self._effects, storage=town.storage)
         groups, group_of = phase_structures(town)
         self.spec = Spec(
             domain="traffic",
@@ -48,36 +51,62 @@ class Observer:
             horizon=max(int(scenario.seconds // scenario.interval), 1),
             dt=scenario.interval,
         )
-        self._signals = np.arange(len(town.network.signals))
+        self._later = np.arange(approaches.most) > HOLD
 
     def observe(
-        self, readings: Readings, timing: Timing, *, driving: int, outside: int, epoch: int
+        self,
+        readings: Readings,
+        timing: Timing,
+        *,
+        driving: int,
+        outside: int,
+        epoch: int,
+        local: bool = False,
     ) -> tuple[Observation, Bools]:
-        """The observation, and who waits at which letter of the signals' states ``[N, J]``."""
+        """The observation, and who waits at which letter of the signals' states ``[N, J]``.
+
+        With ``local`` signals run a plan of their own: no agent has a choice.
+        """
         now, spec = epoch * self._interval, self.spec
         counts = Counts(driving, outside, 1.0 - epoch / spec.horizon)
         scene = self._view.look(readings, timing, counts, now)
         order = self._view.order(timing)
         free = timing.open(now) & (timing.forced(now, scene.waiting) < 0)
-        active = free[self._approaches.agents]
+        active = free[self._approaches.agents] & (not local)
         mask = (order >= 0) & active[:, None]
         mask[:, HOLD] = True
         box = np.zeros((spec.agents, 0), np.float32)
         observation = Observation(
             agent=scene.agent,
             candidates=self._view.candidates(scene, order),
-            target=np.where(np.arange(spec.action.candidates) > 0, order, -1),  # pyright: ignore
+            target=np.where(self._later, order, -1),
             mask=mask,
             low=box,
             high=box,
             active=active,
             critic=scene.critic,
-            state=scene.arriving,
+            state=self._held(scene, order),
             exogenous=np.array([now]),
             time=now,
-            private={"order": order},
+            private={
+                "order": order,
+                "lanes": scene.discharge.lanes,
+                "onward": scene.discharge.onward,
+            },
         )
         return observation, scene.waiting
+
+    def _held(self, scene: Scene, order: Ints) -> Doubles:
+        """``[lanes]`` vehicles left at the end of the interval if every signal kept its phase."""
+        left = scene.arriving.copy()
+        agents = np.arange(len(order))
+        for lanes, moved, sign in (
+            (self._effects.lane, scene.discharge.lanes, -1.0),
+            (self._effects.onward, scene.discharge.onward, 1.0),
+        ):
+            there = lanes >= 0
+            np.add.at(left, lanes[there], sign * moved[agents, order[:, 0]][there])
+        return left
 
     def wanted(self, seen: Observation, chosen: Ints, timing: Timing) -> Ints:
         """``[N]`` phase that every signal is asked for."""

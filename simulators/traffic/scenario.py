@@ -9,6 +9,15 @@ from .driving import Driving
 from .timing import TimingSettings
 
 
+class SumoSettings(Settings):
+    """How SUMO is run, where it is the plant."""
+
+    backend: Literal["libsumo", "traci"] = knob(
+        "libsumo", "libsumo (in a child process, fast) or traci (any sumo program)"
+    )
+    binary: str | None = knob(None, "another sumo program, for traci (none: the installed package)")
+
+
 class TrafficScenario(Settings):
     """What every traffic scenario has."""
 
@@ -32,6 +41,10 @@ class TrafficScenario(Settings):
         usual="0..60",
         ge=0,
     )
+    plant: Literal["streets", "sumo"] = knob(
+        "streets", "what moves the vehicles: our own streets, or SUMO (extra sumo)"
+    )
+    sumo: SumoSettings = knob(SumoSettings(), "how SUMO is run")
     timing: TimingSettings = knob(TimingSettings(), "what every change of a signal keeps to")
     driving: Driving = knob(Driving(), "how queues discharge, spill back and give way")
 

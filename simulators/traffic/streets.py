@@ -22,15 +22,12 @@ from ..interface import Doubles
 from .demand import Demand
 from .kinematics import stretch
 from .layout import RANKS, Layout
+from .right_of_way import GO, RED, YELLOW, YIELD, RightOfWay
+from .storage import Storage
 
-RED, YELLOW, YIELD, GO = range(4)
 _STATUS = {"r": RED, "u": RED, "y": YELLOW, "g": YIELD, "s": YIELD, "o": YIELD}
 _STOOD = 0.5
 """Seconds of delay beyond which a vehicle has lost its speed."""
-_CROSSED = 1.0
-"""Seconds for which a crossing keeps its conflict area."""
-_LOOK = 3
-"""Vehicles of a lane with right of way that are looked at."""
 
 
 class _Timer(Wake):
@@ -81,17 +78,23 @@ class Streets:
         self.inside: dict[int, deque[int]] = {}
         self.origins: list[deque[int]] = [deque() for _ in layout.limit]
         self._free = [0.0] * actors
-        self._used = [0.0] * lanes
-        self._freeing: list[deque[tuple[float, float]]] = [deque() for _ in range(lanes)]
+        self._storage = Storage(layout)
         self._waiters: list[deque[int]] = [deque() for _ in layout.limit]
         self.blocked = [False] * actors
-        self._yielding = [False] * lanes
         self._rank = [0] * lanes
-        self._last = [-inf] * connections
-        self._until = [inf] * connections
-        self.status = [GO if not layout.yields[at] else YIELD for at in range(connections)]
         self._shown: list[str] = ["" for _ in layout.of_signal]
         self._vehicles(demand, factor)
+        self._rights = RightOfWay(
+            layout,
+            queues=self.queues,
+            ready=self.ready,
+            moves=self._moves,
+            leg=self.leg,
+            kind=self._kind,
+            free=self._free,
+            blocked=self.blocked,
+        )
+        self.status = self._rights.status
         self.gone = array("q", bytes(8 * lanes))
         self._in = [0] * lanes
         self.stood = array("d", bytes(8 * lanes))
@@ -147,7 +150,7 @@ class Streets:
             self.status[connection] = new
             lane = layout.connection_lane[connection]
             if new == YELLOW:
-                self._until[connection] = now + used
+                self._rights.until[connection] = now + used
             elif new == RED:
                 self._halt(lane)
             elif old < YIELD:
@@ -239,7 +242,7 @@ class Streets:
                 continue
             connection = layout.connection_of[lane][moves[leg]]
             status = self.status[connection]
-            if status <= YELLOW and (status == RED or now > self._until[connection]):
+            if status <= YELLOW and (status == RED or now > self._rights.until[connection]):
                 self._rank[lane] = 0
                 self.started[lane] = inf
                 return
@@ -256,9 +259,9 @@ class Streets:
 
     def _clear(self, lane: int, connection: int, vehicle: int, now: float) -> bool:
         """Whether a head that must give way may go now; else it looks again, or moves inside."""
-        again = self._gap(connection, vehicle, now)
+        again = self._rights.gap(connection, vehicle, now)
         if again <= now:
-            self._yielding[lane] = False
+            self._rights.yielding[lane] = False
             return True
         self._rank[lane] = 0
         capacity = self.layout.inside[connection]
@@ -271,7 +274,7 @@ class Streets:
                 self._wake(self._lanes + connection, again)
                 self._wake(lane, now)
                 return False
-        self._yielding[lane] = True
+        self._rights.yielding[lane] = True
         self._wake(lane, again)
         return False
 
@@ -283,7 +286,7 @@ class Streets:
             if self._free[actor] > now:
                 self._wake(actor, self._free[actor])
                 return
-            again = self._gap(connection, vehicle, now)
+            again = self._rights.gap(connection, vehicle, now)
             if again > now:
                 self._wake(actor, again)
                 return
@@ -296,51 +299,11 @@ class Streets:
             self.blocked[actor] = False
             kind = self._kind[vehicle]
             self._free[actor] = now + self.layout.head[kind][connection]
-            self._last[connection] = now
+            self._rights.last[connection] = now
             self.stood[self.layout.connection_lane[connection]] += now - self.ready[vehicle]
             seconds, speed = self.layout.start[kind][connection][0]
             self._enter(vehicle, leg + 1, target, now + seconds, speed)
             self.moves += 1
-
-    def _gap(self, connection: int, vehicle: int, now: float) -> float:
-        """``now`` if nobody with right of way is too near, else when to look again."""
-        layout, status = self.layout, self.status
-        need = now + layout.need[self._kind[vehicle]][connection]
-        own = self.ready[vehicle]
-        wait = now
-        for foe in layout.yields[connection]:
-            shown = status[foe]
-            if shown == RED or (shown == YELLOW and now > self._until[foe]):
-                continue
-            passed = self._last[foe] + _CROSSED
-            wait = max(wait, passed)
-            lane = layout.connection_lane[foe]
-            if self.blocked[lane]:
-                continue
-            if self._yielding[lane] and shown == YIELD and self.ready[self.queues[lane][0]] >= own:
-                continue
-            coming = self._coming(lane, foe, need)
-            wait = max(wait, coming + _CROSSED)
-        return wait if wait > now + 1e-9 else now
-
-    def _coming(self, lane: int, connection: int, before: float) -> float:
-        """When the next vehicle takes the connection, if it does ``before`` that time; else -inf."""
-        queue = self.queues[lane]
-        if not queue:
-            return -inf
-        move = self.layout.connection_move[connection]
-        head = self.layout.head
-        time = self._free[lane]
-        for at, vehicle in enumerate(queue):
-            ready = self.ready[vehicle]
-            time = max(time, ready)
-            if time > before or at == _LOOK:
-                return -inf
-            leg, moves = self.leg[vehicle], self._moves[vehicle]
-            if leg < len(moves) and moves[leg] == move:
-                return time
-            time += head[self._kind[vehicle]][connection]
-        return -inf
 
     def _room(self, vehicle: int, leg: int, now: float) -> int:
         """The emptiest lane of the route's ``leg``-th link that serves its next movement, or -1."""
@@ -349,16 +312,7 @@ class Streets:
             lanes = self.layout.choices[moves[leg]]
         else:
             lanes = self.layout.lanes_of[self._links[vehicle][leg]]
-        best, least = -1, inf
-        space, length, used = self._space[vehicle], self.layout.room, self._used
-        for lane in lanes:
-            freeing = self._freeing[lane]
-            while freeing and freeing[0][0] <= now:
-                used[lane] -= freeing.popleft()[1]
-            taken = used[lane]
-            if taken < least and (taken + space <= length[lane] or taken <= 1e-9):
-                best, least = lane, taken
-        return best
+        return self._storage.find(lanes, self._space[vehicle], now)
 
     def _block(self, actor: int, link: int, now: float) -> None:
         """No room on ``link``: wait for it, in the order of coming."""
@@ -367,12 +321,9 @@ class Streets:
         self.blocked[actor] = True
         if actor not in self._waiters[link]:
             self._waiters[link].append(actor)
-        for lane in self.layout.lanes_of[link]:
-            freeing = self._freeing[lane]
-            if freeing and freeing[0][0] > now:
-                self._wake_waiter(link, freeing[0][0])
+        self._wake_waiters(link, self._storage.next(self.layout.lanes_of[link], now))
 
-    def _wake_waiter(self, link: int, time: float) -> None:
+    def _wake_waiters(self, link: int, time: float) -> None:
         waiters = self._waiters[link]
         for actor in waiters:
             self._wake(actor, time)
@@ -385,14 +336,10 @@ class Streets:
         self.stopped[lane] = now
         if self.started[lane] == inf:
             self.started[lane] = now
-        space, link = self._space[vehicle], self.layout.lane_link[lane]
-        clear = self.layout.clear[lane]
-        if clear > 0.0:
-            self._freeing[lane].append((now + clear, space))
-        else:
-            self._used[lane] -= space
+        usable = self._storage.free(lane, self._space[vehicle], now)
+        link = self.layout.lane_link[lane]
         if self._waiters[link]:
-            self._wake_waiter(link, now + clear)
+            self._wake_waiters(link, usable)
 
     def _arrive(self, lane: int, vehicle: int, now: float) -> None:
         self._drop(lane, vehicle, now)
@@ -405,12 +352,15 @@ class Streets:
         kind, layout = self._kind[vehicle], self.layout
         delay = now - self.ready[vehicle]
         self._drop(lane, vehicle, now)
-        self._free[lane] = now + layout.head[kind][connection]
-        self._last[connection] = now
+        slow = self.status[connection] == YIELD
+        self._free[lane] = now + (layout.crept if slow else layout.head)[kind][connection]
+        self._rights.last[connection] = now
         self.stood[lane] += delay
         self.moves += 1
         rank = self._rank[lane]
-        if delay > _STOOD and rank < RANKS:
+        if slow:
+            seconds, speed = layout.slow[kind][connection]
+        elif delay > _STOOD and rank < RANKS:
             self._rank[lane] = rank + 1
             seconds, speed = layout.start[kind][connection][rank]
         else:
@@ -431,18 +381,17 @@ class Streets:
         self.lane_of[vehicle] = lane
         self.place[vehicle] = self._in[lane]
         self._in[lane] += 1
-        self._used[lane] += self._space[vehicle]
+        self._storage.take(lane, self._space[vehicle])
         queue = self.queues[lane]
         queue.append(vehicle)
         waiters = self._waiters[link]
         if waiters:
-            self._retire(waiters, link)
+            self._retire(waiters)
         if len(queue) == 1:
             self._wake(lane, ready)
 
-    def _retire(self, waiters: deque[int], link: int) -> None:
+    def _retire(self, waiters: deque[int]) -> None:
         """Whoever got its room waits no longer; the others stay in their order."""
-        del link
         for _ in range(len(waiters)):
             actor = waiters.popleft()
             if self.blocked[actor]:
@@ -459,7 +408,3 @@ class Streets:
     def due(self) -> int:
         """Vehicles whose departure is due."""
         return self._serial
-
-    def used(self) -> Doubles:
-        """``[P]`` m of every lane that are taken or not yet free for who comes."""
-        return np.array(self._used)

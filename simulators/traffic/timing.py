@@ -140,23 +140,32 @@ class Timing:
         changing = np.flatnonzero((wanted != self.phase) & self.open(now))
         changes: list[Change] = []
         for at in changing.tolist():
-            changes += self._change(at, int(wanted[at]), now)
+            changes += self.change(at, int(wanted[at]), now)
         changes.sort(key=lambda change: change.time)
         return changes
 
-    def _change(self, at: int, phase: int, now: float) -> list[Change]:
-        old, new = self.phase[at], phase
-        before = self.signals[at].greens[old]
-        after = self.signals[at].greens[new]
-        self.phase[at] = phase
-        loses = self.serves[at, old] & ~self.serves[at, new]
-        self._red_since[at, loses] = now
-        self._red_since[at, self.serves[at, new]] = np.inf
-        if not loses.any():  # nobody stops: the new green needs no yellow
-            self.since[at] = now
+    def change(self, at: int, phase: int, now: float) -> list[Change]:
+        """Bring signal ``at`` to ``phase`` from ``now`` on, whatever it has shown; what to show.
+
+        For controllers of the plant, which keep minimum greens themselves; agents use
+        :meth:`order`.
+        """
+        before = self.signals[at].greens[self.phase[at]]
+        after = self.signals[at].greens[phase]
+        stops = (self.serves[at, self.phase[at]] & ~self.serves[at, phase]).any()
+        green = now + self._between if stops else now
+        self.follow(at, phase, now, green)
+        if not stops:  # the new green needs no yellow
             return [Change(now, at, after)]
-        self.since[at] = now + self._between
         found = [Change(now, at, yellow_state(before, after))] if self.settings.yellow else []
         if self.settings.all_red:
             found.append(Change(now + self.settings.yellow, at, red_state(before, after)))
-        return [*found, Change(now + self._between, at, after)]
+        return [*found, Change(green, at, after)]
+
+    def follow(self, at: int, phase: int, now: float, since: float) -> None:
+        """Signal ``at`` left its phase at ``now``; ``phase`` is green from ``since`` on."""
+        loses = self.serves[at, self.phase[at]] & ~self.serves[at, phase]
+        self._red_since[at, loses] = now
+        self._red_since[at, self.serves[at, phase]] = np.inf
+        self.phase[at] = phase
+        self.since[at] = since

@@ -12,6 +12,7 @@ import numpy as np
 
 from ..interface import Bools, Doubles, Feature, Floats, Ints
 from .approaches import Approaches
+from .effects import Discharge, Effects
 from .readings import Readings
 from .timing import Timing
 
@@ -73,6 +74,7 @@ class Scene:
         red: ``[A, P]`` s.
         waiting: ``[N, J]`` whether somebody waits at each letter of each signal.
         arriving: ``[lanes]`` vehicles that stand at, or come to, each stop line in the interval.
+        discharge: what every phase would let go of them.
     """
 
     phases: Doubles
@@ -81,6 +83,7 @@ class Scene:
     red: Doubles
     waiting: Bools
     arriving: Doubles
+    discharge: Discharge
 
 
 class View:
@@ -88,26 +91,20 @@ class View:
 
     Args:
         approaches: relations of phases and lanes.
-        rate: ``[lanes]`` vehicles/s that a lane discharges.
+        effects: what phases discharge.
         storage: ``[links]`` vehicles that a link holds.
-        interval: s between decisions.
-        lost: s of an interval that a change costs.
     """
 
     def __init__(
         self,
         approaches: Approaches,
         *,
-        rate: Doubles,
+        effects: Effects,
         storage: Doubles,
-        interval: float,
-        lost: float,
     ) -> None:
-        self._approaches = approaches
+        self._approaches, self._effects = approaches, effects
         self._storage = storage
         self._count = approaches.legal.size
-        self._keep = rate * interval
-        self._change = rate * max(interval - lost, 0.0)
         network = approaches.network
         self._lane_start = network.lane_start[:-1]
         self._lane_link = network.lane_link
@@ -138,12 +135,9 @@ class View:
             [readings.queue, behind, readings.near, readings.seen, soon, readings.wait]
         )
         by_phase = found.lanes.sums(stacked, size).reshape(6, *shape)
-        kept = found.lanes.sums(np.minimum(arriving, self._keep), size).reshape(shape)
-        changed = found.lanes.sums(np.minimum(queue + soon, self._change), size).reshape(shape)
-        current = np.zeros(shape, dtype=np.bool_)
         phase, since = timing.phase[found.agents], timing.since[found.agents]
-        current[self._rows[:, 0], phase] = True
-        served = np.where(current, kept, changed)
+        discharge = self._effects.of(arriving, phase)
+        served = discharge.lanes.sum(axis=2)
         longest = found.whole.most(readings.longest, size).reshape(shape)
         waiting = found.waiting.sums(readings.queue, len(timing.signals) * found.letters)
         waiting = waiting.reshape(-1, found.letters) > 0.0
@@ -172,7 +166,7 @@ class View:
         )
         agent = self._agents(stacked, now - since, downstream)
         critic = self._critic(agent, counts)
-        return Scene(phases, agent, critic, red, waiting, arriving)
+        return Scene(phases, agent, critic, red, waiting, arriving, discharge)
 
     def _agents(self, stacked: Doubles, age: Doubles, downstream: Doubles) -> Floats:
         found = self._approaches

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -33,41 +34,68 @@ _VALUES = ("value", "v")
 _OPEN_END = "-1"
 
 
-def read_sumo_scenario(
-    path: str | Path, *, unroutable: Literal["raise", "drop"] = "raise"
-) -> tuple[Network, Demand]:
-    """Read a configuration with its network and its demand.
+@dataclass(frozen=True, slots=True)
+class SumoFiles:
+    """What a configuration names.
 
-    Read are the options for the network file, route files, additional files (for kinds, routes and
-    vehicles in them), begin and end. Files are relative to the configuration.
+    Attributes:
+        network: the ``.net.xml``; routes: additional files and route files, in order of loading.
+        begin: s of SUMO's clock; end: the same, ``None`` where the configuration has none.
+    """
 
-    Args:
-        path: of the ``.sumocfg``, plain or gzip.
-        unroutable: whether a trip without a way is an error or dropped.
+    network: Path
+    routes: tuple[Path, ...]
+    begin: float
+    end: float | None
+
+
+def read_sumo_files(path: str | Path) -> SumoFiles:
+    """Read the options for the network file, route files, additional files, begin and end.
+
+    Files are relative to the configuration.
 
     Raises:
-        DataError: malformed XML, no network or no route file named, an end that is not after the
-            begin, a file that cannot be read; and whatever is wrong inside those files.
+        DataError: malformed XML, no network or no route file named, or an end that is not after
+            the begin.
     """
     path = Path(path)
     options = _options(path)
     for name in ("net-file", "route-files"):
         if name not in options:
             raise DataError(path, field=name, accepted="missing; this option is required")
-    (network_file,) = _files(path, options["net-file"])[:1]
+    (network,) = _files(path, options["net-file"])[:1]
     begin = read_time(options["begin"], "value") if "begin" in options else 0.0
     last = options.get("end")
     end = None if last is None or last.values["value"] == _OPEN_END else read_time(last, "value")
     if last is not None and end is not None and end <= begin:
         last.fail("value", f"an end after the begin at {begin:g} is expected")
-    network = read_sumo_net(network_file)
     routes = [
         file
         for name in ("additional-files", "route-files")
         if name in options
         for file in _files(path, options[name])
     ]
-    demand = read_sumo_routes(routes, network, begin=begin, end=end, unroutable=unroutable)
+    return SumoFiles(network, tuple(routes), begin, end)
+
+
+def read_sumo_scenario(
+    path: str | Path, *, unroutable: Literal["raise", "drop"] = "raise"
+) -> tuple[Network, Demand]:
+    """Read a configuration with its network and its demand; see :func:`read_sumo_files`.
+
+    Args:
+        path: of the ``.sumocfg``, plain or gzip.
+        unroutable: whether a trip without a way is an error or dropped.
+
+    Raises:
+        DataError: malformed XML, options that are missing, a file that cannot be read; and
+            whatever is wrong inside those files.
+    """
+    files = read_sumo_files(path)
+    network = read_sumo_net(files.network)
+    demand = read_sumo_routes(
+        files.routes, network, begin=files.begin, end=files.end, unroutable=unroutable
+    )
     return network, demand
 
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import BinaryIO, cast
 
-from .protocol import Message, receive, send
+from .protocol import ERRORS, Message, receive, send
 
 _MODULE = "fairlead.simulators.traffic.sumo.worker"
 _GRACE = 10.0
@@ -23,21 +23,22 @@ class Child:
     """The worker process of one engine.
 
     Args:
-        errors: file that takes the standard error of the worker and of SUMO.
+        folder: takes the standard error of the worker and of SUMO; the worker removes it when it
+            ends in order, so that it goes even if this process is killed.
         home: SUMO's own folder, if it has one.
     """
 
-    def __init__(self, errors: Path, home: Path | None) -> None:
+    def __init__(self, folder: Path, home: Path | None) -> None:
         environment = dict(os.environ)
         if home is not None:
             environment["SUMO_HOME"] = str(home)
             if (projections := home / "data" / "proj").is_dir():
                 # Otherwise SUMO's library of projections complains on the standard error.
                 environment["PROJ_LIB"] = str(projections)
-        self._errors = errors
-        with errors.open("wb") as stream:
+        self._errors = folder / ERRORS
+        with self._errors.open("wb") as stream:
             self._process = subprocess.Popen(  # noqa: S603 - our own module
-                [sys.executable, "-m", _MODULE],
+                [sys.executable, "-m", _MODULE, str(folder)],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=stream,

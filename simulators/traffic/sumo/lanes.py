@@ -4,49 +4,29 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from ..files.sumo_net_parts import read_parts
 from ..network import Network
-from .elements import scan
-
-_EVERYBODY = "all"
-_CAR = "passenger"
 
 
 def lane_ids(net: Path, network: Network) -> tuple[str, ...]:
     """``[P]`` SUMO's id of every lane of ``network``.
 
     A network holds the lanes that passenger cars may use. Where it leaves out a footway or a bus
-    lane, its numbering differs from SUMO's, so the ids are taken from the file.
+    lane, its numbering differs from SUMO's, so the places are taken from the file.
 
     Raises:
-        DataError: not well-formed XML.
+        DataError: not a SUMO network.
         ValueError: a link has another number of such lanes in the file than in ``network``.
     """
-    found: dict[str, list[tuple[int, str]]] = {}
-    edge = ""
-
-    def element(tag: str, attributes: dict[str, str], _line: int) -> None:
-        nonlocal edge
-        if tag == "edge":
-            edge = attributes.get("id", "")
-        elif tag == "lane" and edge in network.link_index and _open_to_cars(attributes):
-            index = int(attributes.get("index", "0"))
-            found.setdefault(edge, []).append((index, attributes.get("id", f"{edge}_{index}")))
-
-    scan(net, element)
+    edges = read_parts(net).edges
     names: list[str] = []
     for link, lanes in zip(network.links, network.lanes.tolist(), strict=True):
-        own = sorted(found.get(link, []))
-        if len(own) != lanes:
+        edge = edges.get(link)
+        places = [at for at, lane in enumerate(edge.lanes) if lane.cars] if edge else []
+        if len(places) != lanes:
             raise ValueError(
-                f"link {link!r} has {lanes} lanes, but {len(own)} lanes for cars in {net}; "
+                f"link {link!r} has {lanes} lanes, but {len(places)} lanes for cars in {net}; "
                 "name SUMO's lanes with SumoEngine.lanes()"
             )
-        names.extend(name for _, name in own)
+        names += [f"{link}_{at}" for at in places]
     return tuple(names)
-
-
-def _open_to_cars(attributes: dict[str, str]) -> bool:
-    allowed, forbidden = attributes.get("allow"), attributes.get("disallow")
-    if allowed is not None:
-        return not {_CAR, _EVERYBODY}.isdisjoint(allowed.split())
-    return forbidden is None or {_CAR, _EVERYBODY}.isdisjoint(forbidden.split())

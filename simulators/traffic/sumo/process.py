@@ -19,7 +19,7 @@ from ..readings import Readings
 from .child import Child
 from .install import Backend, Installation, find_sumo
 from .lanes import lane_ids
-from .protocol import Message
+from .protocol import TRIPINFO, Message
 from .street import FIELDS
 from .tripinfo import Planned, TripReport, read_planned, read_tripinfo, summary
 
@@ -258,7 +258,7 @@ class SumoEngine:
 
     @property
     def _tripinfo(self) -> Path:
-        return Path(self._folder.name) / "tripinfo.xml"
+        return Path(self._folder.name) / TRIPINFO
 
     def _command(self, seed: int) -> list[str]:
         """SUMO's options; it refuses one that is given twice."""
@@ -302,7 +302,7 @@ class SumoEngine:
         if self._closed:
             raise RuntimeError("the engine is closed")
         if self._child is None:
-            self._child = Child(Path(self._folder.name) / "errors.txt", self.installation.home)
+            self._child = Child(Path(self._folder.name), self.installation.home)
         try:
             return self._child.ask(request)
         finally:

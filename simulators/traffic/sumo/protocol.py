@@ -20,6 +20,8 @@ _LENGTH = struct.Struct("<I")
 _TYPES = ("<f8", "<i8", "|b1")
 _ARRAYS = "arrays"
 
+TRIPINFO, ERRORS = "tripinfo.xml", "errors.txt"
+"""Files in the folder of an engine: SUMO's trips, and what it and the worker complained about."""
 HEADER_LIMIT = 1 << 26
 """Bytes of a header."""
 ARRAY_LIMIT = 1 << 30

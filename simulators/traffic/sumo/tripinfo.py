@@ -14,14 +14,22 @@ from pathlib import Path
 
 import numpy as np
 
-from ...errors import DataError
 from ...interface import Bools, Doubles
-from .elements import scan
+from ..files.sumo_departures import read_time
+from ..files.sumo_xml import read_tags
 
 GRIDLOCK = 0.05
 """Share of unfinished trips above which a run counts as gridlocked."""
 
-_NUMBERS = ("depart", "departDelay", "arrival", "duration", "timeLoss", "waitingTime")
+_NUMBERS = {
+    "depart": 0.0,
+    "departDelay": 0.0,
+    "arrival": -1.0,  # of a vehicle that is still on the way
+    "duration": 0.0,
+    "timeLoss": -math.inf,  # a driver above the desired speed gains a little
+    "waitingTime": 0.0,
+}
+"""Attributes that are read, and what each is at least."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -110,13 +118,10 @@ def read_tripinfo(path: Path) -> Trips:
     """
     names: list[str] = []
     rows: list[list[float]] = []
-
-    def found(tag: str, attributes: dict[str, str], line: int) -> None:
-        if tag == "tripinfo":
-            names.append(_attribute(path, attributes, "id", line))
-            rows.append([_number(path, attributes, field, line) for field in _NUMBERS])
-
-    scan(path, found)
+    for tag in read_tags(path, ("tripinfos",)):
+        if tag.name == "tripinfo":
+            names.append(tag.text("id"))
+            rows.append([tag.number(field, low=low) for field, low in _NUMBERS.items()])
     values = np.array(rows, dtype=np.float64).reshape(len(rows), len(_NUMBERS))
     depart, delay, arrival, duration, loss, waiting = np.ascontiguousarray(values.T)
     return Trips(
@@ -142,17 +147,14 @@ def read_planned(routes: Sequence[Path], begin: float) -> Planned:
     depart: list[float] = []
     charged: list[bool] = []
     for path in routes:
-
-        def found(tag: str, attributes: dict[str, str], line: int, path: Path = path) -> None:
-            if tag not in {"vehicle", "trip"}:
-                return
-            due = _clock(path, attributes, line)
+        for tag in read_tags(path, ("routes", "additional")):
+            if tag.name not in {"vehicle", "trip"}:
+                continue
+            due = read_time(tag, "depart")
             if due >= begin:
-                names.append(_attribute(path, attributes, "id", line))
+                names.append(tag.text("id"))
                 depart.append(due)
-                charged.append(tag == "vehicle")
-
-        scan(path, found)
+                charged.append(tag.name == "vehicle")
     return Planned(
         names=tuple(names),
         depart=np.array(depart, dtype=np.float64),
@@ -206,43 +208,3 @@ def summary(
 
 def _mean(values: Doubles) -> float:
     return float(values.mean()) if values.size else math.nan
-
-
-def _attribute(path: Path, attributes: dict[str, str], field: str, line: int) -> str:
-    text = attributes.get(field)
-    if text is None:
-        raise DataError(path, line=line, field=field, accepted="this attribute is required")
-    return text
-
-
-def _number(path: Path, attributes: dict[str, str], field: str, line: int) -> float:
-    text = _attribute(path, attributes, field, line)
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not math.isfinite(value):
-        raise DataError(
-            path, line=line, field=field, value=text, accepted="a finite number is expected"
-        )
-    return value
-
-
-def _clock(path: Path, attributes: dict[str, str], line: int) -> float:
-    """Seconds, or ``[days:]hours:minutes:seconds`` as SUMO accepts them."""
-    text = _attribute(path, attributes, "depart", line)
-    parts = text.split(":")
-    try:
-        numbers = [float(part) for part in parts]
-    except ValueError:
-        numbers = []
-    if len(numbers) not in {1, 3, 4} or not all(map(math.isfinite, numbers)):
-        raise DataError(
-            path,
-            line=line,
-            field="depart",
-            value=text,
-            accepted="seconds or hours:minutes:seconds are expected",
-        )
-    weights = (86400.0, 3600.0, 60.0, 1.0)[-len(numbers) :]
-    return sum(weight * number for weight, number in zip(weights, numbers, strict=True))

@@ -1,7 +1,7 @@
 """The child process: runs SUMO and answers requests on its standard streams.
 
-``python -m fairlead.simulators.traffic.sumo.worker``. It ends when its standard input closes, so
-it cannot outlive the process that started it, and SUMO ends with it.
+``python -m fairlead.simulators.traffic.sumo.worker FOLDER``. It ends when its standard input
+closes, so it cannot outlive the process that started it, and SUMO ends with it.
 """
 
 from __future__ import annotations
@@ -14,10 +14,11 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, BinaryIO
 
 from ...interface import Doubles
-from .protocol import receive, send
+from .protocol import ERRORS, TRIPINFO, receive, send
 from .street import RefusedError, Street
 
 _ATTEMPTS = 3
@@ -173,6 +174,11 @@ def main() -> None:
     os.dup2(2, 1)
     with contextlib.suppress(BrokenPipeError):  # nobody is left to answer
         serve(sys.stdin.buffer, replies)
+    folder = Path(sys.argv[1])
+    for name in (TRIPINFO, ERRORS):
+        (folder / name).unlink(missing_ok=True)
+    with contextlib.suppress(OSError):  # gone, or somebody keeps something in it
+        folder.rmdir()
 
 
 if __name__ == "__main__":

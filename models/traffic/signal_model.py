@@ -1,0 +1,101 @@
+"""Guidance of signals: how every phase moves the queues, and where the queues should be.
+
+The state is the vehicles that would be left on every lane at the end of the interval if all signals
+kept their phase; a phase's influence is what it lets go (and lands on the next stop lines' lanes)
+beyond what keeping would. At the state as it stands and to first order, with the reference at
+nothing, a phase is worth ``sum s_m (x_m - sum_n r_mn x_n)`` more per second of green: the
+max-pressure weight (Varaiya 2013), which tests hold exactly.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ...simulators.interface import Doubles, Observation
+from ...simulators.traffic.effects import Effects
+from ...simulators.traffic.town import Town
+from ..interface import Influence, Reference
+
+REFERENCES = ("queues", "pressure", "storage")
+
+
+class SignalModel:
+    """Implements ``AnalyticalModel`` for all traffic scenarios.
+
+    Args:
+        town: streets and demand.
+        reference: ``queues`` (own lanes should be empty), ``pressure`` (so should the lanes led to),
+            ``storage`` (the same in shares of what links hold, so that short ones fill last).
+
+    Raises:
+        ValueError: no such reference; names the known ones.
+    """
+
+    def __init__(self, town: Town, reference: str = "queues") -> None:
+        if reference not in REFERENCES:
+            raise ValueError(f"no reference {reference!r}; known: {', '.join(REFERENCES)}")
+        network, scenario = town.network, town.scenario
+        self.state_size = network.lane_link.size
+        timing = scenario.timing
+        effects = Effects(
+            town.approaches,
+            town.turning,
+            rate=town.rate,
+            interval=scenario.interval,
+            lost=timing.yellow + timing.all_red + scenario.driving.lost,
+            seconds=scenario.seconds,
+        )
+        lanes, onward = effects.lane, effects.onward
+        both = np.concatenate([lanes, onward], axis=1)
+        self._merge, self._index = _merged(both)
+        controlled = np.zeros(self.state_size, dtype=np.bool_)
+        controlled[lanes[lanes >= 0]] = True
+        weight = controlled.astype(np.float64)
+        if reference == "storage":
+            held = town.storage[network.lane_link] / network.lanes[network.lane_link]
+            weight *= float(np.median(held[controlled])) / held
+        self._answer = Reference(
+            x_ref=np.zeros(self.state_size),
+            weight=weight,
+            prices=np.zeros(0),
+            objective=0.0,
+            lower_bound=0.0,
+            status="optimal",
+        )
+        self._onward = 0.0 if reference == "queues" else 1.0
+
+    def reference(self, exogenous: Doubles) -> Reference:
+        """Where the queues should be."""
+        del exogenous
+        return self._answer
+
+    def influence(self, observation: Observation) -> Influence:
+        """What each phase moves beyond what keeping the green would."""
+        order = observation.private["order"]
+        moved = np.concatenate(
+            [-observation.private["lanes"], self._onward * observation.private["onward"]], axis=2
+        )
+        rows = np.arange(len(order))[:, None]
+        by_candidate = moved[rows, np.maximum(order, 0)]
+        value = by_candidate - by_candidate[:, :1]
+        value[order < 0] = 0.0
+        merged = value @ self._merge
+        index = np.broadcast_to(self._index[:, None, :], merged.shape).copy()
+        return Influence(index=index, value=merged)
+
+
+def _merged(index: np.ndarray) -> tuple[Doubles, np.ndarray]:
+    """``[A, M, U]`` sums of columns with the same coordinate, and the coordinates ``[A, U]``.
+
+    A lane may be an own one and one led to.
+    """
+    rows = [sorted({value for value in row.tolist() if value >= 0}) for row in index]
+    width = max((len(row) for row in rows), default=1) or 1
+    merge = np.zeros((*index.shape, width))
+    out = np.full((len(index), width), -1, dtype=np.int64)
+    for at, row in enumerate(rows):
+        out[at, : len(row)] = row
+        for column, value in enumerate(index[at].tolist()):
+            if value >= 0:
+                merge[at, column, row.index(value)] = 1.0
+    return merge, out

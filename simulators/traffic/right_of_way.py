@@ -1,0 +1,102 @@
+"""Right of way: what every connection shows, and whether who gives way may go.
+
+Who must give way looks at the connections that it yields to: where somebody crosses now, or comes
+before the gap would be over, it looks again when that one has passed.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections import deque
+from math import inf
+
+from .layout import Layout
+
+RED, YELLOW, YIELD, GO = range(4)
+"""What a connection shows."""
+_CROSSED = 1.0
+"""Seconds for which a crossing keeps its conflict area."""
+_LOOK = 3
+"""Vehicles of a lane with right of way that are looked at."""
+
+
+class RightOfWay:
+    """State of all connections, and gaps between those who have right of way.
+
+    Args:
+        layout: of the network.
+        queues: vehicles of every lane.
+        ready: ``[V]`` s at which a vehicle would reach its stop line.
+        next_move: by vehicle and leg, the movement at its link's end.
+        leg: ``[V]`` index into the route.
+        kind: ``[V]``.
+        free: per actor, the first of which are lanes: s from which its head may cross.
+        blocked: per actor, whether its head found no room ahead.
+
+    Attributes:
+        status: per connection, what it shows.
+        until: per connection, s until which its yellow is still used.
+        last: per connection, s of the last crossing.
+        yielding: per lane, whether its head waits for a gap.
+    """
+
+    def __init__(
+        self,
+        layout: Layout,
+        *,
+        queues: list[deque[int]],
+        ready: array[float],
+        moves: list[list[int]],
+        leg: array[int],
+        kind: list[int],
+        free: list[float],
+        blocked: list[bool],
+    ) -> None:
+        self._layout, self._queues, self._ready = layout, queues, ready
+        self._moves, self._leg, self._kind = moves, leg, kind
+        self._free, self._blocked = free, blocked
+        connections = len(layout.connection_lane)
+        self.status = [GO if not layout.yields[at] else YIELD for at in range(connections)]
+        self.until = [inf] * connections
+        self.last = [-inf] * connections
+        self.yielding = [False] * len(layout.lane_link)
+
+    def gap(self, connection: int, vehicle: int, now: float) -> float:
+        """``now`` if nobody with right of way is too near, else when to look again."""
+        layout, status = self._layout, self.status
+        need = now + layout.need[self._kind[vehicle]][connection]
+        own = self._ready[vehicle]
+        wait = now
+        for foe in layout.yields[connection]:
+            shown = status[foe]
+            if shown == RED or (shown == YELLOW and now > self.until[foe]):
+                continue
+            passed = self.last[foe] + _CROSSED
+            wait = max(wait, passed)
+            lane = layout.connection_lane[foe]
+            if self._blocked[lane]:
+                continue
+            if self.yielding[lane] and shown == YIELD and self._ready[self._queues[lane][0]] >= own:
+                continue
+            coming = self._coming(lane, foe, need)
+            wait = max(wait, coming + _CROSSED)
+        return wait if wait > now + 1e-9 else now
+
+    def _coming(self, lane: int, connection: int, before: float) -> float:
+        """When the next vehicle takes the connection, if it does ``before`` that time; else -inf."""
+        queue = self._queues[lane]
+        if not queue:
+            return -inf
+        move = self._layout.connection_move[connection]
+        head = self._layout.head
+        time = self._free[lane]
+        for at, vehicle in enumerate(queue):
+            ready = self._ready[vehicle]
+            time = max(time, ready)
+            if time > before or at == _LOOK:
+                return -inf
+            leg, moves = self._leg[vehicle], self._moves[vehicle]
+            if leg < len(moves) and moves[leg] == move:
+                return time
+            time += head[self._kind[vehicle]][connection]
+        return -inf
