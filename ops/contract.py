@@ -13,6 +13,7 @@ from math import nan
 
 from .metric import OPEN, Kind, Metric, counter, gauge, histogram
 from .power_metrics import POWER
+from .traffic_metrics import TRAFFIC
 
 LATENCY = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0)
 STAGE_LATENCY = (0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.005, 0.025, 0.1)
@@ -256,6 +257,7 @@ METRICS: Mapping[str, Metric] = {
         *_SAFETY,
         *_POLICIES,
         *POWER,
+        *TRAFFIC,
         *_PROCESS,
         *_TRAINING,
     )

@@ -12,8 +12,16 @@ from numpy.typing import NDArray
 
 from ..models.interface import AnalyticalModel
 from ..policies.acting import actor
-from ..policies.interface import Controller, Effects
-from ..simulators.interface import Ints, Observation, SequentialSimulator, Simulator, Spec, Step
+from ..policies.interface import Controller, Effects, PlantPlan
+from ..simulators.interface import (
+    Ints,
+    LocallyControlled,
+    Observation,
+    SequentialSimulator,
+    Simulator,
+    Spec,
+    Step,
+)
 from .files import UserError
 from .recording import Layout, Recording, recording_of
 from .tasks import Episode, Factory, Guidance, Heuristic, Result, Task, Trained
@@ -97,6 +105,21 @@ class Stage:
         return _Play(self, task, provide).run()
 
 
+def give_control(simulator: Simulator, controller: Controller) -> None:
+    """Before a reset: the plant runs its own plan if the controller stands for one, else agents act.
+
+    Raises:
+        UserError: it stands for a plan and the plant has no controllers of its own.
+    """
+    plan = controller.plan if isinstance(controller, PlantPlan) else ""
+    if isinstance(simulator, LocallyControlled):
+        simulator.use_local(plan)
+    elif plan:
+        raise UserError(
+            f"{controller.name!r} is run by the plant; this simulator has no controllers of its own"
+        )
+
+
 class _Play:
     """The state of one episode in progress."""
 
@@ -116,6 +139,7 @@ class _Play:
 
     def run(self) -> Result:
         clock = perf_counter()
+        give_control(self._stage.simulator, self._controller)
         observation = self._stage.simulator.reset(self._task.seed)
         if self._task.record:
             support = self._guide.support(observation) if self._guide else None

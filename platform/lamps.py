@@ -24,7 +24,7 @@ _SLACK = 1e-6
 def compatible(signal: Signal) -> Bools:
     """``[J, J]`` letters that may be green together: those that some green phase has so."""
     green = np.array([[letter in GREEN for letter in state] for state in signal.greens])
-    return (green[:, :, None] & green[:, None, :]).any(axis=0)
+    return np.logical_or.reduce(green[:, :, None] & green[:, None, :], axis=0)
 
 
 @dataclass(slots=True)
@@ -45,8 +45,8 @@ class LampMonitor:
         signals: N of them.
         settings: durations to hold; ``max_red`` is none of a monitor's business.
         start: s at which watching begins.
-        together: ``[J, J]`` for each signal, letters that may be green together; ``None``: as
-            :func:`compatible` finds.
+        together: ``[J, J]`` for each signal, letters that may be green together, with themselves
+            if they may be green at all; ``None``: as :func:`compatible` finds.
 
     Raises:
         ValueError: a green phase lets go who must not go together; names signal, phase, letters.
@@ -102,7 +102,7 @@ class LampMonitor:
         state, together = change.state, self._together[change.signal]
         going = [at for at, letter in enumerate(state) if letter in GREEN]
         leaving = [at for at, letter in enumerate(state) if letter == "y"]
-        apart = any(not together[a, b] for a in going for b in (*going, *leaving) if a != b)
+        apart = any(not together[a, b] for a in going for b in (*going, *leaving))
         return "conflict" if apart else ""
 
     def _durations(self, lamps: _Lamps, change: Change) -> str:
@@ -128,12 +128,12 @@ class LampMonitor:
         """Whether all that conflict with letter ``at`` have been red for the all-red time."""
         if not self._settings.all_red:
             return True
-        foes = np.flatnonzero(~self._together[change.signal][at])
-        red = min((change.time - lamps.since[foe] for foe in foes.tolist() if foe != at), default=0)
-        # A foe that is not red yet is a conflict, or turns red only now.
-        still = all(_aspect(lamps.state[foe]) == "r" for foe in foes.tolist() if foe != at)
-        alone = foes.size == 0 or foes.tolist() == [at]
-        return alone or (still and red + _SLACK >= self._settings.all_red)
+        foes = np.flatnonzero(~self._together[change.signal][at]).tolist()
+        return all(
+            _aspect(lamps.state[foe]) == "r"
+            and change.time - lamps.since[foe] + _SLACK >= self._settings.all_red
+            for foe in foes
+        )
 
 
 def _aspect(letter: str) -> str:
@@ -151,7 +151,7 @@ def _check_phases(signal: Signal, together: Bools) -> None:
         going = [at for at, letter in enumerate(state) if letter in GREEN]
         for one in going:
             for other in going:
-                if one != other and not together[one, other]:
+                if not together[one, other]:
                     raise ValueError(
                         f"signal {signal.name!r}: green phase {phase} lets letters {one} and "
                         f"{other} go, which must not go together"

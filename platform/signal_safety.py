@@ -3,8 +3,8 @@
 It stands with the signals, not with the daemon, and trusts nobody: requests may be wrong, late,
 repeated or missing. What passes becomes lamp states through the timing layer
 (:class:`...simulators.traffic.timing.Timing`: yellow, all-red, minimum green, longest red), and a
-monitor that knows nothing of phases (:mod:`.lamps`) has the last word on every one of them. Whatever
-is refused is told with its reason, and the signal goes on with what it does.
+monitor that knows nothing of phases (:mod:`.lamps`) has the last word on every one of them.
+Whatever is refused is told with its reason, and the signal goes on with what it does.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import cast
 
 import numpy as np
 
@@ -103,8 +104,7 @@ class SafetyFilter:
         settings: durations that are kept.
         interval: s within which the next step surely comes.
         start: s at which all signals show their first green phase.
-        together: ``[J, J]`` for each signal, letters that may be green together; ``None``: what the
-            phases themselves show.
+        together: as for :class:`.lamps.LampMonitor`.
 
     Attributes:
         timing: phases of all signals.
@@ -164,15 +164,13 @@ class SafetyFilter:
         before = timing.phase.copy()
         changes = [c for c in timing.order(now, wanted, known) if c.signal not in self._stopped]
         switched = np.setdiff1d(np.flatnonzero(timing.phase != before), stopped)
-        pushed = np.array([at for at in switched.tolist() if timing.phase[at] != asked[at]])
+        pushed = [at for at in switched.tolist() if timing.phase[at] != asked[at]]
         changes, struck = self._watched(changes, now)
         refused += struck
         self.tally.refused.update(refusal.reason for refusal in refused)
         self.tally.forced += len(pushed)
         self.tally.switched += len(switched)
-        return Verdict(
-            tuple(changes), tuple(refused), tuple(pushed.tolist()), tuple(switched.tolist())
-        )
+        return Verdict(tuple(changes), tuple(refused), tuple(pushed), tuple(switched.tolist()))
 
     @property
     def stopped(self) -> tuple[str, ...]:
@@ -208,9 +206,10 @@ class SafetyFilter:
 
     def _stale(self, at: int, request: PhaseRequest, now: float, done: set[int]) -> str:
         """What is wrong with the request itself."""
-        phase, sequence = request.phase, request.sequence
+        # Whatever came over a wire may stand there.
+        phase, sequence = cast("object", request.phase), request.sequence
         whole = isinstance(phase, int | np.integer) and not isinstance(phase, bool)
-        if not (whole and 0 <= phase < self.timing.phases[at]):
+        if not (whole and 0 <= request.phase < self.timing.phases[at]):
             return "unknown-phase"
         if not now <= request.valid_until:
             return "expired"

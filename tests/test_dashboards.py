@@ -34,7 +34,7 @@ def queried():
 
 def test_building_again_changes_nothing():
     made = build.generate()
-    assert set(made) == set(NAMES) and len(NAMES) == 6
+    assert set(made) == set(NAMES) and len(NAMES) == 7
     for name, content in made.items():
         assert (FOLDER / name).read_text(encoding="utf-8") == content, (
             f"{name} is not what its code builds; run `make dashboards`"
@@ -205,6 +205,7 @@ def test_the_page_reads_every_dashboard_in_order():
         "fairlead-fleet",
         "fairlead-domain",
         "fairlead-power",
+        "fairlead-traffic",
         "fairlead-rollout",
         "fairlead-training",
         "fairlead-process",

@@ -235,4 +235,4 @@ def test_an_outage_reaches_alertmanager_and_every_panel_has_data():
     found = live.live(lambda _: None)
     assert {one.name: list(one.wrong) for one in found if one.wrong} == {}
     assert any("reaches Alertmanager" in one.name for one in found)
-    assert sum("queries give data" in one.name for one in found) == 6
+    assert sum("queries give data" in one.name for one in found) == 7

@@ -43,9 +43,7 @@ def crossing(**values):
 def tandem(**values):
     """Two signals in a row, each with a cross street: 0 feeds 1, 2 and 3 cross."""
     serve = [[1, 0, 0, 0], [0, 0, 1, 0], [0, 1, 0, 0], [0, 0, 0, 1]]
-    return graph(
-        [0, 1, 2, 3], [1, 4, 5, 6], ratio=[(0, 1, 1.0)], serve=serve, signals=2, **values
-    )
+    return graph([0, 1, 2, 3], [1, 4, 5, 6], ratio=[(0, 1, 1.0)], serve=serve, signals=2, **values)
 
 
 TURNS = (0.2, 0.6, 0.2)

@@ -131,7 +131,7 @@ class LinkTransmission:
         """Shares ``[..., P]``: least greens, and the rest by the softmax over a signal's logits."""
         phase, shape = self._phase_signal, (*logits.shape[:-1], self._spare.shape[0])
         top = torch.full(shape, -torch.inf, **self._to)
-        top = top.index_reduce(-1, phase, logits.detach(), "amax")
+        top = top.scatter_reduce(-1, phase.expand_as(logits), logits.detach(), "amax")
         weight = torch.exp(logits - top[..., phase])
         total = torch.zeros(shape, **self._to).index_add(-1, phase, weight)
         return self._low + self._spare[phase] * weight / total[..., phase]
@@ -169,10 +169,11 @@ class LinkTransmission:
             The next state, and the vehicles ``[B, M]`` that crossed each stop line.
         """
         cells, waiting = self._let_in(traffic.cells, traffic.waiting + arrivals)
-        crossed = torch.zeros_like(waiting)
         total = self._by_cell(cells)
         receiving = soft_minimum(
-            self._most.expand_as(total), self._backward * (self.jam - total).clamp_min(0.0), self.tau
+            self._most.expand_as(total),
+            self._backward * (self.jam - total).clamp_min(0.0),
+            self.tau,
         )
         # At stop lines, by movement.
         rate = self._rate(greens)
@@ -198,7 +199,9 @@ class LinkTransmission:
         finished = traffic.finished + (crossed * (1.0 - self._continuing)).sum(dim=1)
         return Traffic(cells, waiting, finished), crossed
 
-    def roll_out(self, traffic: Traffic, arrivals: Tensor, greens: Tensor) -> tuple[Traffic, Tensor]:
+    def roll_out(
+        self, traffic: Traffic, arrivals: Tensor, greens: Tensor
+    ) -> tuple[Traffic, Tensor]:
         """N steps under ``arrivals`` ``[B, N, M]`` and ``greens`` ``[B, N, P]``.
 
         Returns:

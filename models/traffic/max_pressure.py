@@ -1,9 +1,9 @@
 """Pressure of phases, and the first-order guidance of store-and-forward control that it is.
 
 With ``Phi(x) = 1/2 sum_m a_m (x_m - ref_m)^2`` a second of green for phase p changes queues by
-``effect[p]`` as long as the queues it serves hold somebody and links beyond have room, and
+``graph.green_effect[p]`` as long as the queues it serves hold somebody and links beyond have room, and
 
-    dPhi / dt = sum_m a_m (x_m - ref_m) effect[p, m] = -pressure_p
+    dPhi / dt = sum_m a_m (x_m - ref_m) green_effect[p, m] = -pressure_p
 
 With a = 1 and ref = 0 that is Varaiya's weight ``sum_m s_m (x_m - sum_n r_mn x_n)`` (Max pressure
 control of a network of signalized intersections, Transportation Research C 36, 2013); a = 1 / X is
@@ -14,21 +14,15 @@ on Control of Network Systems 2, 2015, normalise alike).
 from __future__ import annotations
 
 import numpy as np
-from scipy.sparse import csr_array, diags_array, eye_array
+from scipy.sparse import csr_array
 
 from ...simulators.interface import Doubles, Ints
 from .movement_graph import MovementGraph
 
 
-def green_effect(graph: MovementGraph) -> csr_array:
-    """``[P, M]`` vehicles by which a second of green changes queues, while nothing runs dry."""
-    leaves = csr_array(graph.serve @ diags_array(graph.saturation))
-    return csr_array(leaves @ (graph.ratio - eye_array(graph.movements)))
-
-
 def link_effect(graph: MovementGraph) -> csr_array:
-    """``[P, L]`` the same for whole links: all that enter one stand on it until they leave it."""
-    return csr_array(green_effect(graph) @ graph.on_link.T)
+    """``[P, L]`` vehicles by which a second of green changes links, as ``graph.green_effect``."""
+    return csr_array(graph.green_effect @ graph.on_link.T)
 
 
 def storage_weights(graph: MovementGraph) -> Doubles:
@@ -53,7 +47,7 @@ def pressures(
     """
     apart = queues if reference is None else queues - reference
     slope = apart if weights is None else weights * apart
-    return np.asarray(-(slope @ green_effect(graph).T), dtype=np.float64)
+    return np.asarray(-(slope @ graph.green_effect.T), dtype=np.float64)
 
 
 def link_pressures(
@@ -64,7 +58,8 @@ def link_pressures(
     ``occupancy`` and ``reference`` (default none) are ``[..., L]`` vehicles.
     """
     apart = occupancy if reference is None else occupancy - reference
-    return np.asarray(-((apart / graph.storage) @ link_effect(graph).T), dtype=np.float64)
+    slope = (apart / graph.storage)[..., graph.source]
+    return np.asarray(-(slope @ graph.green_effect.T), dtype=np.float64)
 
 
 def best_phases(graph: MovementGraph, pressure: Doubles) -> Ints:

@@ -68,12 +68,12 @@ class StoreForward:
         costs: what is minimised; default total time.
         method: ``"simplex"`` (hot) or ``"ipm"`` (interior point without crossover); default the
             latter from ``LARGE`` columns on.
-        pass_through: vehicles may pass several queues in an interval. True makes the plan a bound
-            for dynamics of any finer step and suits intervals of a cycle; with False a vehicle
-            passes one queue an interval, which suits intervals of a link's travel time.
+        pass_through: a vehicle may pass several queues in an interval. Only then is the plan a
+            bound for dynamics of any finer step; it costs the solvers a multiple of the time.
+        time_limit: s for a solve.
 
     Raises:
-        ValueError: an interval or horizon that is not positive.
+        ValueError: an interval, horizon or time limit that is not positive.
     """
 
     def __init__(
@@ -85,9 +85,13 @@ class StoreForward:
         costs: Costs | None = None,
         method: Method | None = None,
         pass_through: bool = False,
+        time_limit: float = 120.0,
     ) -> None:
-        if horizon < 1 or not 0.0 < interval < np.inf:
-            raise ValueError(f"interval {interval} and horizon {horizon} must be positive")
+        if horizon < 1 or not (0.0 < interval < np.inf and time_limit > 0.0):
+            raise ValueError(
+                f"interval {interval}, horizon {horizon} and time limit {time_limit} must be "
+                "positive"
+            )
         self.graph, self.interval, self.horizon = graph, interval, horizon
         self.layout = Layout(
             graph,
@@ -98,7 +102,9 @@ class StoreForward:
         )
         if method is None:
             method = "ipm" if self.layout.cost.size >= LARGE else "simplex"
-        self.program = HotProgram(self.layout.cost.ravel(), self.layout.matrix, method)
+        self.program = HotProgram(
+            self.layout.cost.ravel(), self.layout.matrix, method, time_limit=time_limit
+        )
 
     def solve(self, queues: Doubles, arrivals: Doubles) -> Plan:
         """The best greens from here on.

@@ -44,7 +44,7 @@ class Costs:
     """
 
     objective: Objective = "total_time"
-    segments: int = 5
+    segments: int = 3
     overflow: float = 10.0
     reward: float = 1e-3
 

@@ -16,11 +16,12 @@ from .fleet import FLEET
 from .power import POWER_BOARD
 from .process import PROCESS
 from .rollout import ROLLOUT
+from .traffic import TRAFFIC_BOARD
 from .training import TRAINING
 
 HERE = Path(__file__).parent
 
-BOARDS = (FLEET, DOMAIN_BOARD, POWER_BOARD, ROLLOUT, TRAINING, PROCESS)
+BOARDS = (FLEET, DOMAIN_BOARD, POWER_BOARD, TRAFFIC_BOARD, ROLLOUT, TRAINING, PROCESS)
 """Every dashboard, in the order of reading."""
 
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 
 from ..interface import Doubles, Ints
+from .gridlock import DeadlockWatch
 from .streets import Streets
 
 GRIDLOCK = 0.05
@@ -19,7 +22,7 @@ def ideal_times(streets: Streets) -> tuple[list[Doubles], Ints]:
     for route in demand.routes:
         links = route.tolist()
         legs = network.length[route] / network.speed[route]
-        moves = [index[pair] for pair in zip(links[:-1], links[1:], strict=True)]
+        moves = [index[pair] for pair in pairwise(links)]
         inside = network.turn_length[moves] / network.turn_speed[moves]
         legs[1:] += inside
         found.append(np.cumsum(legs))
@@ -42,12 +45,17 @@ class Accounts:
         self._streets, self._agents = streets, agents
         self._slot = np.where(owner >= 0, owner, agents)
         self._first = np.array([links[0] for links in streets.layout.lanes_of], dtype=np.int64)
-        self._begin = np.array([links[0] for links in streets._links], dtype=np.int64)
+        self._begin = np.array([links[0] for links in streets.links], dtype=np.int64)
         self._depart = streets.demand.depart
         self._before = np.zeros(agents + 1)
         self.switches = 0
         self.deadlocks = 0
+        self._watch = DeadlockWatch(streets)
         self.longest_queue = 0.0
+
+    def watch(self) -> None:
+        """Count new deadlocks; to be called at every decision, it looks once a minute."""
+        self.deadlocks += self._watch.look()
 
     def accrued(self) -> Doubles:
         """``[A + 1]`` s of delay since the last call, by agent; last: nobody's."""
@@ -76,7 +84,7 @@ class Accounts:
         until = np.where(np.isnan(entered), now, entered)
         waited = until - self._depart[:due]
         slot = self._slot[self._first[self._begin[:due]]]
-        return np.bincount(slot, waited, minlength=self._agents + 1)
+        return np.bincount(slot, waited, minlength=self._agents + 1).astype(np.float64, copy=False)
 
     def metrics(self) -> dict[str, float]:
         """Trips so far: delay as RESCO defines it, trip times, what did not finish."""
@@ -126,7 +134,7 @@ class Accounts:
             table[at, 1 : len(row) + 1] = row
         leg = np.maximum(np.frombuffer(streets.leg, dtype=np.int64)[:due], 0)
         own = route[:due]
-        factor = np.array(streets._factor)[:due]
+        factor = np.array(streets.factor)[:due]
         finished = np.frombuffer(streets.finished)[:due]
         entered = np.frombuffer(streets.entered)[:due]
         done = ~np.isnan(finished)

@@ -1,8 +1,8 @@
 """Detector readings of the streets at one instant, from arrays, without touching any vehicle.
 
 A spatial queue knows when vehicles would be at the stop line, not where they are. Where they stand
-follows: a vehicle cannot be nearer than those before it allow, and a queue that moves does so as the
-start wave reaches it, one vehicle after another.
+follows: a vehicle cannot be nearer than those before it allow, and a queue moves as the start wave
+reaches it, one vehicle after another.
 """
 
 from __future__ import annotations
@@ -40,17 +40,22 @@ class Detectors:
         ready = np.frombuffer(streets.ready)[there]
         speed = np.frombuffer(streets.speed)[there]
         place = np.frombuffer(streets.place, dtype=np.int64)[there]
-        gone = np.frombuffer(streets.gone, dtype=np.int64)
-        started, stopped = np.frombuffer(streets.started), np.frombuffer(streets.stopped)
-        ahead = place - gone[lane]
-        tail = ahead * self._space  # m from the stop line to where it will stand
+        motion = streets.motion
+        started = np.frombuffer(motion.started)
+        moves = started < np.inf
+        # Where a queue moves, who has not started yet stands where it stood before.
+        gone = np.frombuffer(motion.gone, dtype=np.int64)
+        before = np.where(moves, np.frombuffer(motion.gone_before, dtype=np.int64), gone)
+        rested = np.where(moves, np.frombuffer(motion.last_before), np.frombuffer(motion.last))
+        slot = place - before[lane]
+        tail = slot * self._space  # m from the stop line to where it stands
         free = (ready - now) * speed
-        halted = ready - tail / speed  # when it came to its place in the queue
-        moving = (now - started[lane]) > START * ahead
-        standing = (free <= tail) & ~moving
+        halted = ready - tail / speed  # when it came there
+        standing = (free <= tail) & ((now - started[lane]) <= START * slot)
+        tail = np.where(standing, tail, (place - gone[lane]) * self._space)
         distance = np.maximum(free, tail)
         in_range = distance <= RANGE
-        since = np.maximum(halted, np.minimum(stopped[lane], now))
+        since = np.maximum(halted, rested[lane])
         waited = np.where(standing, np.maximum(now - since, 0.0), 0.0)
         standing &= in_range
         soon = ~standing & (free <= self._interval * speed)

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections import deque
 from typing import Protocol
 
-from .actuated import EVERY, Actuated
+from .actuated import DEFAULTS, EVERY, Actuated
 from .loops import Loops
-from .plans import Programmes, Shown
+from .plans import ACTUATED, PLANS, Programmes, Shown, plan_signals
 from .streets import Streets
 from .timing import Change, Timing
+from .town import Town
 
 
 class FieldControl(Protocol):
@@ -72,3 +73,31 @@ class ActuatedControl:
             if change.time > self._streets.calendar.now:
                 self._streets.calendar.run_until(change.time)
             self._streets.show(change.signal, change.state)
+
+
+class Plan:
+    """A plan of a town, made once and run in many episodes.
+
+    Args:
+        town: streets and demand.
+        name: one of :data:`.plans.PLANS`.
+
+    Raises:
+        ValueError: an unknown plan, or a programme that shows no green.
+    """
+
+    def __init__(self, town: Town, name: str) -> None:
+        if name not in PLANS:
+            raise ValueError(f"the signals know no plan {name!r}; known: {', '.join(PLANS)}")
+        self._town, self._programmes = town, None
+        if name != ACTUATED:
+            signals = plan_signals(town, name)
+            self._programmes = Programmes(signals, begin=town.demand.begin)
+
+    def start(self, streets: Streets, timing: Timing) -> FieldControl:
+        """Take over the signals of an episode that begins now."""
+        if self._programmes is not None:
+            return ProgrammeControl(self._programmes, streets, timing)
+        town = self._town
+        loops = Loops(town.layout, town.approaches, seconds=DEFAULTS.detector)
+        return ActuatedControl(Actuated(timing, town.approaches.agents), loops, streets)

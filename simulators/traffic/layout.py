@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import numpy as np
 
-from ..interface import Doubles
+from ..interface import Doubles, Ints
 from .demand import Kind
 from .driving import Driving
 from .kinematics import CREEP, SIGHT, clearing, headway, speed_after, stretch
@@ -16,6 +17,9 @@ RANKS = 6
 """Places in a discharging queue whose crossing speed differs; later ones cross at full speed."""
 
 
+_Lists = list[list[int]]
+
+
 class Layout:
     """Tables by lane, connection and movement; ``kinds`` first where they depend on the vehicle.
 
@@ -23,6 +27,8 @@ class Layout:
         connection_of: per lane, movement to connection.
         choices: per movement, lanes of its link that serve it.
         yields: per connection, those that it gives way to.
+        yielding: per signal, its connections that give way to any.
+        manner: per kind, m/s that it reaches and stays below, m/s^2 up and down.
         length: m of every lane; room: m that its vehicles may take; clear: s until freed space is
             usable upstream.
         limit: m/s of every link.
@@ -43,9 +49,20 @@ class Layout:
         self.length: list[float] = network.length[network.lane_link].tolist()
         wave = driving.wave
         self.clear = [length / wave if wave > 0.0 else 0.0 for length in self.length]
+        self._courses: tuple[tuple[Ints, ...], _Lists, _Lists] = ((), [], [])
+        self.manner = [(kind.top, kind.dawdle, kind.accel, kind.decel) for kind in self.kinds]
         self._connections(network)
         self.room: list[float] = (self._inner(network) + network.length)[network.lane_link].tolist()
         self._tables(network)
+
+    def courses(self, routes: tuple[Ints, ...]) -> tuple[_Lists, _Lists]:
+        """Links and movements of every route; kept, because all episodes share their routes."""
+        if self._courses[0] is not routes:
+            index = self.network.move_index
+            links: _Lists = [route.tolist() for route in routes]
+            moves = [[index[pair] for pair in pairwise(row)] for row in links]
+            self._courses = (routes, links, moves)
+        return self._courses[1], self._courses[2]
 
     def _connections(self, network: Network) -> None:
         self.connection_lane: list[int] = network.connection_lane.tolist()
@@ -73,6 +90,7 @@ class Layout:
             if owner >= 0:
                 self.of_signal[owner].append((at, index[at]))
         self.controlled = [owner >= 0 for owner in signal]
+        self.yielding = [[at for at, _ in row if self.yields[at]] for row in self.of_signal]
 
     def _inner(self, network: Network) -> Doubles:
         """``[L]`` m inside the junction before a link on which its queue may stand, too.

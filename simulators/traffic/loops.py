@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from ..interface import Bools
-from .approaches import Approaches
+from .approaches import Approaches, Groups
 from .layout import Layout
+from .programme import GREEN
 from .streets import Streets
 
 
@@ -22,8 +23,9 @@ class Loops:
 
     def __init__(self, layout: Layout, approaches: Approaches, *, seconds: float) -> None:
         network = layout.network
-        self._approaches = approaches
         self._before = (network.speed * seconds)[network.lane_link]
+        self._lanes = Groups.of(_counting(approaches))
+        self._size = approaches.legal.shape
         self._space = float(np.mean([kind.space for kind in layout.kinds]))
         self._passed = np.zeros(network.lane_link.size, dtype=np.int64)
 
@@ -47,6 +49,23 @@ class Loops:
         standing = np.bincount(lane[inside & (beyond < self._space)], minlength=lanes)
         seen = (passed > self._passed) | (standing > 0)
         self._passed = passed
-        found = self._approaches
-        served = found.whole.most(seen.astype(np.float64), found.legal.size)
-        return served.reshape(found.legal.shape) > 0.0
+        found = self._lanes.most(seen.astype(np.float64), self._size[0] * self._size[1])
+        return found.reshape(self._size) > 0.0
+
+
+def _counting(approaches: Approaches) -> list[list[tuple[int, float]]]:
+    """Lanes whose loops speak for each phase, agent by agent.
+
+    As in SUMO, all that leave such a lane go in the phase: a vehicle that waits for another one
+    would prolong it for nothing.
+    """
+    network, rows = approaches.network, list[list[tuple[int, float]]]()
+    for signal in approaches.agents.tolist():
+        own = np.flatnonzero(network.connection_signal == signal)
+        lane, index = network.connection_lane[own], network.connection_index[own].tolist()
+        greens = network.signals[signal].greens
+        for phase in range(approaches.most):
+            letters = greens[phase] if phase < len(greens) else "r" * len(greens[0])
+            stays = lane[[letters[at] not in GREEN for at in index]]
+            rows.append([(at, 1.0) for at in np.setdiff1d(lane, stays).tolist()])
+    return rows

@@ -14,6 +14,8 @@ from .layout import Layout
 
 RED, YELLOW, YIELD, GO = range(4)
 """What a connection shows."""
+_STATUS = {"r": RED, "u": RED, "y": YELLOW, "g": YIELD, "s": YIELD, "o": YIELD}
+"""By letter of a state; others are :data:`GO`."""
 _CROSSED = 1.0
 """Seconds for which a crossing keeps its conflict area."""
 _LOOK = 3
@@ -60,6 +62,30 @@ class RightOfWay:
         self.until = [inf] * connections
         self.last = [-inf] * connections
         self.yielding = [False] * len(layout.lane_link)
+        self._shown = [""] * len(layout.of_signal)
+
+    def show(self, signal: int, state: str, now: float) -> tuple[list[int], list[int]]:
+        """Set a signal's state string; returns connections that may go now, and that must stop."""
+        before, self._shown[signal] = self._shown[signal], state
+        opened: list[int] = []
+        closed: list[int] = []
+        if state == before:
+            return opened, closed
+        layout, status = self._layout, self.status
+        for connection, place in layout.of_signal[signal]:
+            if before and before[place] == state[place]:
+                continue
+            old, new = status[connection], _STATUS.get(state[place], GO)
+            if new == YIELD and not layout.yields[connection]:
+                new = GO
+            status[connection] = new
+            if new == YELLOW:
+                self.until[connection] = now + layout.driving.yellow_used
+            elif new == RED:
+                closed.append(connection)
+            elif old < YIELD:
+                opened.append(connection)
+        return opened, closed
 
     def gap(self, connection: int, vehicle: int, now: float) -> float:
         """``now`` if nobody with right of way is too near, else when to look again."""
@@ -76,20 +102,20 @@ class RightOfWay:
             lane = layout.connection_lane[foe]
             if self._blocked[lane]:
                 continue
-            if self.yielding[lane] and shown == YIELD and self._ready[self._queues[lane][0]] >= own:
+            queue = self._queues[lane]
+            if not queue:
                 continue
-            coming = self._coming(lane, foe, need)
-            wait = max(wait, coming + _CROSSED)
+            if self.yielding[lane] and shown == YIELD and self._ready[queue[0]] >= own:
+                continue
+            before = need if shown != YELLOW else min(need, self.until[foe])
+            wait = max(wait, self._coming(queue, foe, before) + _CROSSED)
         return wait if wait > now + 1e-9 else now
 
-    def _coming(self, lane: int, connection: int, before: float) -> float:
-        """When the next vehicle takes the connection, if it does ``before`` that time; else -inf."""
-        queue = self._queues[lane]
-        if not queue:
-            return -inf
+    def _coming(self, queue: deque[int], connection: int, before: float) -> float:
+        """When the next vehicle takes the connection if ``before`` that time, else -inf."""
         move = self._layout.connection_move[connection]
         head = self._layout.head
-        time = self._free[lane]
+        time = self._free[self._layout.connection_lane[connection]]
         for at, vehicle in enumerate(queue):
             ready = self._ready[vehicle]
             time = max(time, ready)

@@ -7,11 +7,12 @@ from numpy.typing import NDArray
 
 from ..actions import checked_choices
 from ..calendar import Calendar
-from ..interface import Bools, Doubles, Observation, Spec, Step
+from ..interface import Bools, Doubles, Ints, Observation, Spec, Step
 from ..streams import Streams
 from .accounts import Accounts
 from .detectors import Detectors
 from .episode import speed_factors, varied
+from .field_control import FieldControl, Plan
 from .observer import Observer
 from .streets import Streets
 from .timing import Timing
@@ -19,7 +20,7 @@ from .town import Town
 
 
 class TrafficSimulator:
-    """Implements ``Simulator`` for all traffic scenarios.
+    """Implements ``Simulator`` and ``LocallyControlled`` for all traffic scenarios.
 
     Every ``interval`` seconds each signal keeps its green phase or asks for another one; the timing
     layer puts yellow between, or decides itself (see :mod:`.timing`). The reward is minus the delay
@@ -35,10 +36,20 @@ class TrafficSimulator:
             float((town.demand.depart < self.scenario.seconds).sum()) * self.scenario.scale, 1.0
         )
         self._epoch = -1
+        self._plan: Plan | None = None
+        self._control: FieldControl | None = None
 
     @property
     def spec(self) -> Spec:
         return self._observer.spec
+
+    def use_local(self, plan: str) -> None:
+        """From the next ``reset`` on: a plan of :data:`.plans.PLANS`, or ``""`` for the agents.
+
+        Raises:
+            ValueError: unknown plan, or a signal without a programme for it.
+        """
+        self._plan = Plan(self.town, plan) if plan else None
 
     def reset(self, seed: int) -> Observation:
         """Start an episode; every random draw derives from ``seed``."""
@@ -50,6 +61,7 @@ class TrafficSimulator:
         self.timing = Timing(town.network.signals, scenario.timing, interval=scenario.interval)
         for at, signal in enumerate(town.network.signals):
             self.streets.show(at, signal.greens[0])
+        self._control = self._plan.start(self.streets, self.timing) if self._plan else None
         self._epoch = 0
         self._last = self._observe()
         return self._last
@@ -64,19 +76,27 @@ class TrafficSimulator:
         if not 0 <= self._epoch < self.spec.horizon:
             raise RuntimeError("reset the simulator before stepping it")
         chosen = checked_choices(self.spec, self._last, actions)
-        now = self._epoch * self.scenario.interval
+        self._epoch += 1
+        until = self._epoch * self.scenario.interval
+        if self._control is not None:
+            self._accounts.switches += self._control.advance(until)
+        else:
+            self._order(chosen)
+        self._calendar.run_until(until)
+        self._accounts.watch()
+        accrued = self._accounts.accrued()
+        self._last = self._observe()
+        return self._settle(accrued)
+
+    def _order(self, chosen: Ints) -> None:
+        """Give all signals the phases that the agents chose."""
         wanted = self._observer.wanted(self._last, chosen, self.timing)
-        changes = self.timing.order(now, wanted, self._waiting)
+        changes = self.timing.order(self._calendar.now, wanted, self._waiting)
         self._accounts.switches += len({change.signal for change in changes})
         for change in changes:
             if change.time > self._calendar.now:
                 self._calendar.run_until(change.time)
             self.streets.show(change.signal, change.state)
-        self._epoch += 1
-        self._calendar.run_until(self._epoch * self.scenario.interval)
-        accrued = self._accounts.accrued()
-        self._last = self._observe()
-        return self._settle(accrued)
 
     def metrics(self) -> dict[str, float]:
         """The episode so far; see ``Accounts.metrics``."""
@@ -107,6 +127,7 @@ class TrafficSimulator:
             driving=streets.driving(),
             outside=streets.outside(),
             epoch=self._epoch,
+            local=self._control is not None,
         )
         most = float(readings.queue.max(initial=0.0))
         self._accounts.longest_queue = max(self._accounts.longest_queue, most)

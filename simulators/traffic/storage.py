@@ -33,7 +33,7 @@ class Storage:
         self._freeing: list[deque[tuple[float, float]]] = [deque() for _ in range(lanes)]
 
     def find(self, lanes: Sequence[int], space: float, now: float) -> int:
-        """The emptiest of ``lanes`` that has ``space`` m now, or -1; an empty lane takes anything."""
+        """The emptiest of ``lanes`` that has ``space`` m now, or -1; an empty one takes any."""
         best, least = -1, inf
         room, used = self._room, self._used
         for lane in lanes:
@@ -41,7 +41,7 @@ class Storage:
             while freeing and freeing[0][0] <= now:
                 used[lane] -= freeing.popleft()[1]
             taken = used[lane]
-            if taken < least and (taken + space <= room[lane] or taken <= _ROUNDING):
+            if taken < least and (taken + space <= room[lane] + _ROUNDING or taken <= _ROUNDING):
                 best, least = lane, taken
         return best
 
@@ -70,7 +70,7 @@ class Storage:
     def fits_in_the_end(self, lane: int, space: float) -> bool:
         """Whether ``space`` m are free once all that was left is usable."""
         taken = self._used[lane] - sum(left for _, left in self._freeing[lane])
-        return taken + space <= self._room[lane] or taken <= _ROUNDING
+        return taken + space <= self._room[lane] + _ROUNDING or taken <= _ROUNDING
 
     def used(self, now: float) -> Doubles:
         """``[P]`` m of every lane that are taken or not yet usable at ``now``."""

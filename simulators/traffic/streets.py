@@ -11,21 +11,19 @@ from __future__ import annotations
 
 from array import array
 from collections import deque
-from collections.abc import Callable
-from math import inf
+from collections.abc import Callable, Sequence
+from math import inf, nan
 from typing import Any
-
-import numpy as np
 
 from ..calendar import Calendar, Wake
 from ..interface import Doubles
 from .demand import Demand
 from .kinematics import stretch
 from .layout import RANKS, Layout
-from .right_of_way import GO, RED, YELLOW, YIELD, RightOfWay
+from .motion import Motion
+from .right_of_way import RED, YELLOW, YIELD, RightOfWay
 from .storage import Storage
 
-_STATUS = {"r": RED, "u": RED, "y": YELLOW, "g": YIELD, "s": YIELD, "o": YIELD}
 _STOOD = 0.5
 """Seconds of delay beyond which a vehicle has lost its speed."""
 
@@ -53,15 +51,16 @@ class Streets:
         calendar: event list.
 
     Attributes:
+        links: ``[V]`` of each vehicle's route; factor: ``[V]``; space: ``[V]`` m of lane it takes.
+        storage: room on the lanes; status: per connection, what it shows.
+        blocked: per actor, whether its head found no room ahead.
         queues: vehicles of every lane, first at the stop line.
         ready: ``[V]`` when a vehicle would cross its stop line if nobody were in its way.
         lane_of: ``[V]`` lane, -1 elsewhere.
-        place: ``[V]`` how many had entered its lane before it; gone: ``[P]`` how many have left it.
+        place: ``[V]`` how many had entered its lane before it; motion: how many have left it, when.
         speed: ``[V]`` m/s that it would drive on its link.
         leg: ``[V]`` index into its route; entered, finished: ``[V]`` s, NaN where not yet.
         stood: ``[P]`` s of delay that vehicles had at the end of the lane when they left it.
-        started, stopped: ``[P]`` when the lane's queue last began to move (inf: it stands), and
-            when it last moved.
         moves: crossings so far; spills: times that a vehicle found no room ahead.
     """
 
@@ -78,11 +77,10 @@ class Streets:
         self.inside: dict[int, deque[int]] = {}
         self.origins: list[deque[int]] = [deque() for _ in layout.limit]
         self._free = [0.0] * actors
-        self._storage = Storage(layout)
+        self.storage = Storage(layout)
         self._waiters: list[deque[int]] = [deque() for _ in layout.limit]
         self.blocked = [False] * actors
         self._rank = [0] * lanes
-        self._shown: list[str] = ["" for _ in layout.of_signal]
         self._vehicles(demand, factor)
         self._rights = RightOfWay(
             layout,
@@ -95,33 +93,25 @@ class Streets:
             blocked=self.blocked,
         )
         self.status = self._rights.status
-        self.gone = array("q", bytes(8 * lanes))
+        self.motion = Motion(lanes)
+        self.gone = self.motion.gone
         self._in = [0] * lanes
         self.stood = array("d", bytes(8 * lanes))
-        self.started = array("d", [inf]) * lanes
-        self.stopped = array("d", bytes(8 * lanes))
-        self.moves = self.spills = 0
-        self.inserted = self.completed = 0
-        self._serial = 0
+        self.moves = self.spills = self.inserted = self.completed = self._serial = 0
         self._departure = Wake([self._depart])
         if demand.vehicles:
             self._at(self._depart_at[0], self._departure)
 
     def _vehicles(self, demand: Demand, factor: Doubles) -> None:
-        network = self.layout.network
-        index = network.move_index
-        routes = [route.tolist() for route in demand.routes]
-        turns = [[index[pair] for pair in zip(r[:-1], r[1:], strict=True)] for r in routes]
+        links, moves = self.layout.courses(demand.routes)
         own = demand.route.tolist()
-        self._links = [routes[at] for at in own]
-        self._moves = [turns[at] for at in own]
+        self.links = [links[at] for at in own]
+        self._moves = [moves[at] for at in own]
         self._kind: list[int] = demand.kind.tolist()
-        self._factor: list[float] = factor.tolist()
-        kinds = self.layout.kinds
-        self._space = [kinds[at].space for at in self._kind]
+        self.factor: list[float] = factor.tolist()
+        self.space = [self.layout.kinds[at].space for at in self._kind]
         self._depart_at: list[float] = demand.depart.tolist()
         count = demand.vehicles
-        nan = float("nan")
         self.ready = array("d", [inf]) * count
         self.lane_of = array("q", [-1]) * count
         self.place = array("q", bytes(8 * count))
@@ -134,41 +124,26 @@ class Streets:
 
     def show(self, signal: int, state: str) -> None:
         """Set a signal's state string now."""
-        before = self._shown[signal]
-        if state == before:
-            return
-        self._shown[signal] = state
-        now = self.calendar.now
-        layout = self.layout
-        lost, used = layout.driving.lost, layout.driving.yellow_used
-        for connection, place in layout.of_signal[signal]:
-            if before and before[place] == state[place]:
-                continue
-            old, new = self.status[connection], _STATUS.get(state[place], GO)
-            if new == YIELD and not layout.yields[connection]:
-                new = GO
-            self.status[connection] = new
-            lane = layout.connection_lane[connection]
-            if new == YELLOW:
-                self._rights.until[connection] = now + used
-            elif new == RED:
-                self._halt(lane)
-            elif old < YIELD:
-                self._go(lane, now, lost)
-        for connection, _ in layout.of_signal[signal]:
+        now, rights, lanes = self.calendar.now, self._rights, self.layout.connection_lane
+        opened, closed = rights.show(signal, state, now)
+        for connection in closed:
+            self.motion.halt(lanes[connection])
+        for connection in opened:
+            self._go(lanes[connection], connection, now)
+        # Who waits for a gap looks again: it, or who it gives way to, may show something else now.
+        for connection in self.layout.yielding[signal]:
             if self.inside.get(connection):
                 self._wake(self._lanes + connection, now)
+            if rights.yielding[lanes[connection]]:
+                self._wake(lanes[connection], now)
 
-    def _halt(self, lane: int) -> None:
-        self.started[lane] = inf
-
-    def _go(self, lane: int, now: float, lost: float) -> None:
+    def _go(self, lane: int, connection: int, now: float) -> None:
         queue = self.queues[lane]
-        if not queue:
+        if not queue or self.connection(queue[0]) != connection:
             return
         if self.ready[queue[0]] < now:
             self._rank[lane] = 0
-            self._free[lane] = max(self._free[lane], now + lost)
+            self._free[lane] = max(self._free[lane], now + self.layout.driving.lost)
         self._wake(lane, now)
 
     # Events.
@@ -198,7 +173,7 @@ class Streets:
         now = self.calendar.now
         times, at = self._depart_at, self._serial
         while at < len(times) and times[at] <= now:
-            link = self._links[at][0]
+            link = self.links[at][0]
             self.origins[link].append(at)
             if len(self.origins[link]) == 1:
                 self._insert(link, now)
@@ -215,12 +190,10 @@ class Streets:
                 self._wake(actor, self._free[actor])
                 return
             vehicle = waiting[0]
-            lane = self._room(vehicle, 0, now)
+            lane = self._claim(actor, vehicle, 0, now)
             if lane < 0:
-                self._block(actor, link, now)
                 return
             waiting.popleft()
-            self.blocked[actor] = False
             self._free[actor] = now + self.layout.driving.insertion
             self.entered[vehicle] = now
             self.inserted += 1
@@ -231,8 +204,7 @@ class Streets:
         queue, layout = self.queues[lane], self.layout
         while queue:
             vehicle = queue[0]
-            time = self.ready[vehicle]
-            time = max(time, self._free[lane])
+            time = max(self.ready[vehicle], self._free[lane])
             if time > now:
                 self._wake(lane, time)
                 return
@@ -243,19 +215,19 @@ class Streets:
             connection = layout.connection_of[lane][moves[leg]]
             status = self.status[connection]
             if status <= YELLOW and (status == RED or now > self._rights.until[connection]):
-                self._rank[lane] = 0
-                self.started[lane] = inf
+                self._wait(lane)
                 return
             if status == YIELD and not self._clear(lane, connection, vehicle, now):
                 return
-            target = self._room(vehicle, leg + 1, now)
+            target = self._claim(lane, vehicle, leg + 1, now)
             if target < 0:
-                self._rank[lane] = 0
-                self.started[lane] = inf
-                self._block(lane, self._links[vehicle][leg + 1], now)
                 return
-            self.blocked[lane] = False
             self._cross(lane, vehicle, connection, target, now)
+
+    def _wait(self, lane: int) -> None:
+        """The head must wait: who follows starts from a stand."""
+        self._rank[lane] = 0
+        self.motion.halt(lane)
 
     def _clear(self, lane: int, connection: int, vehicle: int, now: float) -> bool:
         """Whether a head that must give way may go now; else it looks again, or moves inside."""
@@ -263,11 +235,13 @@ class Streets:
         if again <= now:
             self._rights.yielding[lane] = False
             return True
-        self._rank[lane] = 0
+        self._wait(lane)
         capacity = self.layout.inside[connection]
         if capacity:
             inside = self.inside.setdefault(connection, deque())
             if len(inside) < capacity:
+                self._leave_line(lane, self.links[vehicle][self.leg[vehicle] + 1])
+                self._rights.yielding[lane] = False
                 self._drop(lane, vehicle, now)
                 self._free[lane] = now + self.layout.head[self._kind[vehicle]][connection]
                 inside.append(vehicle)
@@ -291,12 +265,10 @@ class Streets:
                 self._wake(actor, again)
                 return
             leg = self.leg[vehicle]
-            target = self._room(vehicle, leg + 1, now)
+            target = self._claim(actor, vehicle, leg + 1, now)
             if target < 0:
-                self._block(actor, self._links[vehicle][leg + 1], now)
                 return
             inside.popleft()
-            self.blocked[actor] = False
             kind = self._kind[vehicle]
             self._free[actor] = now + self.layout.head[kind][connection]
             self._rights.last[connection] = now
@@ -305,38 +277,48 @@ class Streets:
             self._enter(vehicle, leg + 1, target, now + seconds, speed)
             self.moves += 1
 
-    def _room(self, vehicle: int, leg: int, now: float) -> int:
-        """The emptiest lane of the route's ``leg``-th link that serves its next movement, or -1."""
-        moves = self._moves[vehicle]
-        if leg < len(moves):
-            lanes = self.layout.choices[moves[leg]]
-        else:
-            lanes = self.layout.lanes_of[self._links[vehicle][leg]]
-        return self._storage.find(lanes, self._space[vehicle], now)
+    def _claim(self, actor: int, vehicle: int, leg: int, now: float) -> int:
+        """The emptiest lane of the route's ``leg``-th link that serves what comes after, or -1.
 
-    def _block(self, actor: int, link: int, now: float) -> None:
-        """No room on ``link``: wait for it, in the order of coming."""
+        Who finds no room waits for it. Who comes while others wait lines up behind them, and looks
+        once more in the same instant, after those whose turn it is.
+        """
+        link = self.links[vehicle][leg]
+        waiters = self._waiters[link]
+        if waiters and actor not in waiters:
+            waiters.append(actor)
+            self._wake(actor, now)
+            return -1
+        lane = self.storage.find(self.choices(vehicle, leg), self.space[vehicle], now)
+        if lane >= 0:
+            if waiters:
+                self._leave_line(actor, link)
+            return lane
+        if not waiters:
+            waiters.append(actor)
         if not self.blocked[actor]:
+            self.blocked[actor] = True
             self.spills += 1
-        self.blocked[actor] = True
-        if actor not in self._waiters[link]:
-            self._waiters[link].append(actor)
-        self._wake_waiters(link, self._storage.next(self.layout.lanes_of[link], now))
+        if actor < self._lanes:
+            self._wait(actor)
+        self._wake_waiters(link, self.storage.next(self.layout.lanes_of[link], now))
+        return -1
+
+    def _leave_line(self, actor: int, link: int) -> None:
+        self.blocked[actor] = False
+        if actor in self._waiters[link]:
+            self._waiters[link].remove(actor)
 
     def _wake_waiters(self, link: int, time: float) -> None:
-        waiters = self._waiters[link]
-        for actor in waiters:
+        for actor in self._waiters[link]:
             self._wake(actor, time)
 
     def _drop(self, lane: int, vehicle: int, now: float) -> None:
         """The head leaves the lane; its space travels upstream."""
         self.queues[lane].popleft()
-        self.gone[lane] += 1
         self.lane_of[vehicle] = -1
-        self.stopped[lane] = now
-        if self.started[lane] == inf:
-            self.started[lane] = now
-        usable = self._storage.free(lane, self._space[vehicle], now)
+        self.motion.leave(lane, now)
+        usable = self.storage.free(lane, self.space[vehicle], now)
         link = self.layout.lane_link[lane]
         if self._waiters[link]:
             self._wake_waiters(link, usable)
@@ -369,33 +351,39 @@ class Streets:
 
     def _enter(self, vehicle: int, leg: int, lane: int, time: float, speed: float) -> None:
         """Onto the ``leg``-th link of its route at ``time``, driving ``speed`` m/s."""
-        layout = self.layout
-        link, moves = self._links[vehicle][leg], self._moves[vehicle]
-        kind = layout.kinds[self._kind[vehicle]]
-        limit = min(layout.limit[link] * self._factor[vehicle], kind.top) - kind.dawdle
+        layout, moves = self.layout, self._moves[vehicle]
+        top, dawdle, accel, decel = layout.manner[self._kind[vehicle]]
+        limit = min(layout.limit[layout.lane_link[lane]] * self.factor[vehicle], top)
+        limit -= min(dawdle, 0.5 * limit)
         end = layout.end[moves[leg]] if leg < len(moves) else limit
-        ready = time + stretch(layout.length[lane], speed, limit, end, kind.accel, kind.decel)
+        ready = time + stretch(layout.length[lane], speed, limit, end, accel, decel)
         self.ready[vehicle] = ready
         self.leg[vehicle] = leg
         self.speed[vehicle] = limit
         self.lane_of[vehicle] = lane
         self.place[vehicle] = self._in[lane]
         self._in[lane] += 1
-        self._storage.take(lane, self._space[vehicle])
+        self.storage.take(lane, self.space[vehicle])
         queue = self.queues[lane]
         queue.append(vehicle)
-        waiters = self._waiters[link]
-        if waiters:
-            self._retire(waiters)
         if len(queue) == 1:
             self._wake(lane, ready)
 
-    def _retire(self, waiters: deque[int]) -> None:
-        """Whoever got its room waits no longer; the others stay in their order."""
-        for _ in range(len(waiters)):
-            actor = waiters.popleft()
-            if self.blocked[actor]:
-                waiters.append(actor)
+    # What others ask.
+
+    def choices(self, vehicle: int, leg: int) -> Sequence[int]:
+        """Lanes of the route's ``leg``-th link that serve what comes after it."""
+        moves = self._moves[vehicle]
+        if leg < len(moves):
+            return self.layout.choices[moves[leg]]
+        return self.layout.lanes_of[self.links[vehicle][leg]]
+
+    def connection(self, vehicle: int) -> int:
+        """By which a vehicle leaves the lane that it is on, -1 at the end of its route."""
+        leg, moves = self.leg[vehicle], self._moves[vehicle]
+        if leg == len(moves):
+            return -1
+        return self.layout.connection_of[self.lane_of[vehicle]][moves[leg]]
 
     def driving(self) -> int:
         """Vehicles that have entered and not arrived."""

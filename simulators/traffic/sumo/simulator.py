@@ -13,21 +13,26 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...actions import checked_choices
-from ...interface import Bools, Observation, Spec, Step
+from ...interface import Bools, Doubles, Observation, Spec, Step
 from ..files.sumo_config import read_sumo_files
 from ..files.sumo_export import export_sumo
 from ..observer import Observer
+from ..plans import ACTUATED, FIXED, PLANS, plan_signals
 from ..readings import Readings
 from ..timing import Change, Timing
 from ..town import Town
+from .install import find_sumo
 from .process import SumoEngine
+from .programmes import write_actuated, write_static
 from .tripinfo import TripReport
 
 _SEEDS = 2**31
 
 
 class SumoSimulator:
-    """Implements ``Simulator``.
+    """Implements ``Simulator`` and ``LocallyControlled``; to be closed after use.
+
+    Files and the process of SUMO come with the first ``reset``.
 
     The reward is minus the vehicles that stand or wait to enter, times the interval, over the
     expected vehicles; SUMO's own trip records give the metrics, once the episode has ended.
@@ -54,21 +59,11 @@ class SumoSimulator:
         if scenario.scale != 1.0 or scenario.jitter:
             raise ValueError("in SUMO the demand is the file's: scale must be 1 and jitter 0")
         self._observer = Observer(town)
-        self._folder = tempfile.TemporaryDirectory(prefix="fairlead-streets-")
-        source = town.source or export_sumo(
-            town.network, town.demand, Path(self._folder.name), name=scenario.name
-        )
-        files = read_sumo_files(source)
-        self._begin = files.begin
-        self._engine = SumoEngine(
-            net=files.network,
-            routes=files.routes,
-            begin=files.begin,
-            end=files.begin + scenario.seconds,
-            network=town.network,
-            backend=scenario.sumo.backend,
-            binary=Path(scenario.sumo.binary) if scenario.sumo.binary else None,
-        )
+        self._binary = Path(scenario.sumo.binary) if scenario.sumo.binary else None
+        self.version: str = find_sumo(scenario.sumo.backend, self._binary).label
+        """What stands beside results, for example ``SUMO 1.28.0 (libsumo)``."""
+        self._folder: tempfile.TemporaryDirectory[str] | None = None
+        self._loaded: tuple[str, SumoEngine] | None = None
         self._expected = max(float((town.demand.depart < scenario.seconds).sum()), 1.0)
         self._plan = ""
         self._epoch = -1
@@ -78,20 +73,23 @@ class SumoSimulator:
     def spec(self) -> Spec:
         return self._observer.spec
 
-    @property
-    def version(self) -> str:
-        """What stands beside results, for example ``SUMO 1.28.0 (libsumo)``."""
-        return self._engine.version
-
     def use_local(self, plan: str) -> None:
-        """From the next reset on signals run ``plan`` by themselves; empty: agents decide."""
-        if plan not in {"", "fixed"}:
-            raise ValueError(f"no plan {plan!r} in SUMO; known: fixed")
+        """From the next ``reset`` on: a plan of :data:`..plans.PLANS`, or ``""`` for the agents.
+
+        SUMO itself runs it: the programme of its net file, one timed by Webster's method, or SUMO's
+        own actuated control.
+
+        Raises:
+            ValueError: unknown plan.
+        """
+        if plan not in {"", *PLANS}:
+            raise ValueError(f"the signals know no plan {plan!r}; known: {', '.join(PLANS)}")
         self._plan = plan
 
     def reset(self, seed: int) -> Observation:
         """Start SUMO anew; ``seed`` decides every random draw of it."""
         signals = self.town.network.signals
+        self._engine = self._engine_of("" if self._plan == FIXED else self._plan)
         self._engine.reset(seed % _SEEDS)
         self.timing = Timing(signals, self.scenario.timing, interval=self.scenario.interval)
         if not self._plan:
@@ -128,7 +126,7 @@ class SumoSimulator:
         report = self._report
         if report is None:
             raise RuntimeError("SUMO's trips are known at the end of an episode only")
-        return {
+        found = {
             "delay_mean_s": report.resco_delay,
             "trip_time_mean_s": report.trip_time,
             "trip_time_all_s": report.trip_time_all,
@@ -137,13 +135,59 @@ class SumoSimulator:
             "outside_trips": float(report.undeparted),
             "unfinished_share": report.unfinished_share,
             "gridlock": float(report.gridlock),
-            "switches": float(self._switches),
         }
+        if not self._plan:  # what SUMO does by itself it does not report
+            found["switches"] = float(self._switches)
+        return found
 
     def close(self) -> None:
-        """End SUMO and remove its files."""
-        self._engine.close()
-        self._folder.cleanup()
+        """End SUMO and remove its files; a later ``reset`` makes them anew."""
+        loaded, self._loaded = self._loaded, None
+        if loaded is not None:
+            loaded[1].close()
+        folder, self._folder = self._folder, None
+        if folder is not None:
+            folder.cleanup()
+
+    def _engine_of(self, plan: str) -> SumoEngine:
+        """The engine with ``plan`` instead of the net file's programmes, if one is named."""
+        if self._loaded is not None:
+            if self._loaded[0] == plan:
+                return self._loaded[1]
+            self._loaded[1].close()
+            self._loaded = None
+        town, scenario = self.town, self.scenario
+        if self._folder is None:
+            self._folder = tempfile.TemporaryDirectory(prefix="fairlead-streets-")
+        folder = Path(self._folder.name)
+        source = town.source or folder / f"{scenario.name}.sumocfg"
+        if not source.exists():
+            export_sumo(town.network, town.demand, folder, name=scenario.name)
+        files = read_sumo_files(source)
+        engine = SumoEngine(
+            net=files.network,
+            routes=files.routes,
+            begin=files.begin,
+            end=files.begin + scenario.seconds,
+            network=town.network,
+            backend=scenario.sumo.backend,
+            binary=self._binary,
+            options=("--additional-files", str(self._write(plan, folder))) if plan else (),
+        )
+        self._loaded = (plan, engine)
+        return engine
+
+    def _write(self, plan: str, folder: Path) -> Path:
+        """The additional file by which SUMO runs ``plan``."""
+        town, path = self.town, folder / f"{plan}.add.xml"
+        agents = town.approaches.agents.tolist()
+        if plan == ACTUATED:
+            signals = [town.network.signals[at] for at in agents]
+            write_actuated(path, signals, self.scenario.timing)
+        else:
+            planned = plan_signals(town, plan)
+            write_static(path, [planned[at] for at in agents])
+        return path
 
     def _schedule(self, changes: list[Change], now: float) -> list[tuple[int, str, str]]:
         signals = self.town.network.signals
