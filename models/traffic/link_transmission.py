@@ -23,7 +23,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ...simulators.interface import Doubles, Ints
+from ...simulators.interface import Ints
 from .movement_graph import MovementGraph
 
 
@@ -242,8 +242,8 @@ class LinkTransmission:
         total = torch.zeros(moves.shape[0], self._first.shape[0], **self._to)
         return total.index_add(1, self._source, moves)
 
-    def _tensor(self, values: Doubles) -> Tensor:
-        return torch.tensor(values, **self._to)
+    def _tensor(self, values: Any) -> Tensor:
+        return torch.tensor(np.asarray(values, np.float64), **self._to)
 
-    def _places(self, values: Ints) -> Tensor:
+    def _places(self, values: Any) -> Tensor:
         return torch.tensor(np.asarray(values, np.int64), device=self._to["device"])

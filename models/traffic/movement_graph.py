@@ -7,16 +7,17 @@ P     green phases of all signals, those of a signal consecutive
 I     signals
 ====  =====================================================================
 
-A vehicle that leaves queue m joins queue n with share ``ratio[m, n]``; where a row sums to less than
-one, the rest ends its trip on the link it drove into. (Gazis and Potts 1963; Diakaki, Papageorgiou,
-Aboudolas, A multivariable regulator approach to traffic-responsive network-wide signal control,
-Control Engineering Practice 10, 2002.)
+A vehicle that leaves queue m joins queue n with share ``ratio[m, n]``; where a row sums to less
+than one, the rest ends its trip on the link it drove into. (Gazis and Potts 1963; Diakaki,
+Papageorgiou, Aboudolas, A multivariable regulator approach to traffic-responsive network-wide
+signal control, Control Engineering Practice 10, 2002.)
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from scipy.sparse import csr_array, diags_array, eye_array
@@ -64,10 +65,10 @@ class MovementGraph:
             if len(getattr(self, name)) != count:
                 raise ValueError(f"{name} has {len(getattr(self, name))} entries, expected {count}")
         square, phases = (self.movements,) * 2, (self.phases, self.movements)
-        if self.ratio.shape != square or self.serve.shape != phases:
+        found: Any = (self.ratio.shape, self.serve.shape)
+        if found != (square, phases):
             raise ValueError(
-                f"ratio is {self.ratio.shape} and serve {self.serve.shape}, "
-                f"expected {square} and {phases}"
+                f"ratio is {found[0]} and serve {found[1]}, expected {square} and {phases}"
             )
         self._check_ranges()
         row, column = self.ratio.nonzero()

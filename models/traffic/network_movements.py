@@ -1,4 +1,4 @@
-"""From a road network to the control problem: capacities of movements, what phases serve of them."""
+"""From a road network to the control problem: capacities of movements, and what phases serve."""
 
 from __future__ import annotations
 
@@ -73,7 +73,9 @@ def movement_graph(
     if flow.shape != network.move_from.shape or not ((flow >= 0.0) & (flow < np.inf)).all():
         raise ValueError(f"flow must be {network.move_from.size} finite numbers, none negative")
     lanes = _Lanes.of(network, flow, service.headway)
-    saturation = np.bincount(lanes.move, lanes.capacity, minlength=flow.size)
+    saturation = np.asarray(
+        np.bincount(lanes.move, lanes.capacity, minlength=flow.size), np.float64
+    )
     if not saturation.all():
         at = int(np.argmin(saturation))
         one, two = network.move_from[at], network.move_to[at]
@@ -124,7 +126,7 @@ class _Lanes:
         sharing = np.bincount(lane, minlength=network.lane_link.size)[lane]
         used = np.where(total > 0.0, weight / np.where(total > 0.0, total, 1.0), 1.0 / sharing)
         least = np.minimum(LEAST_SHARE, 1.0 / sharing)
-        share = least + (1.0 - sharing * least) * used
+        share = np.asarray(least + (1.0 - sharing * least) * used, np.float64)
         return cls(move=move, capacity=share / headway, of_connection=place.reshape(-1))
 
 
@@ -154,7 +156,7 @@ def _served(network: Network, lanes: _Lanes, held: Doubles, permissive: float) -
         shares = factor[letters[:, network.connection_index[own]]]
         pair, place = np.unique(lanes.of_connection[own], return_inverse=True)
         best = np.zeros((len(signal.greens), pair.size))
-        np.maximum.at(best, (slice(None), place), shares)
+        np.maximum.at(best.T, place, shares.T)
         extra = np.maximum(best - held[pair], 0.0) * lanes.capacity[pair]
         phase, column = np.nonzero(extra)
         phases.append(phase + first)

@@ -22,7 +22,9 @@ from .store_forward_layout import Costs, Layout
 from .store_forward_program import HotProgram, Method
 
 LARGE = 4000
-"""Columns from which the interior point method is the faster one, hot simplex included."""
+"""Columns from which squares are left to the interior point method."""
+HUGE = 250_000
+"""Columns from which total time is: below, a hot simplex wins after a few solves."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +69,7 @@ class StoreForward:
         horizon: K intervals.
         costs: what is minimised; default total time.
         method: ``"simplex"`` (hot) or ``"ipm"`` (interior point without crossover); default the
-            latter from ``LARGE`` columns on.
+            latter from ``LARGE`` columns on with squares, from ``HUGE`` on with total time.
         pass_through: a vehicle may pass several queues in an interval. Only then is the plan a
             bound for dynamics of any finer step; it costs the solvers a multiple of the time.
         time_limit: s for a solve.
@@ -100,10 +102,13 @@ class StoreForward:
             costs=Costs() if costs is None else costs,
             pass_through=pass_through,
         )
-        if method is None:
-            method = "ipm" if self.layout.cost.size >= LARGE else "simplex"
+        small: bool = self.layout.cost.size < (LARGE if self.layout.square else HUGE)
+        usual: Method = "simplex" if small else "ipm"
         self.program = HotProgram(
-            self.layout.cost.ravel(), self.layout.matrix, method, time_limit=time_limit
+            self.layout.cost.ravel(),
+            self.layout.matrix,
+            usual if method is None else method,
+            time_limit=time_limit,
         )
 
     def solve(self, queues: Doubles, arrivals: Doubles) -> Plan:

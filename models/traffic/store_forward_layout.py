@@ -18,7 +18,7 @@ above, the price of what does not fit.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from scipy.sparse import block_array, csr_array, diags_array, eye_array, kron
@@ -126,17 +126,17 @@ class Layout:
 
     def _matrix(self) -> csr_array:
         graph = self.graph
-        one, joins = eye_array(graph.movements, format="csr"), csr_array(graph.ratio.T)
+        one, joins = csr_array(eye_array(graph.movements)), csr_array(graph.ratio.T)
         served = csr_array(diags_array(self.interval * graph.saturation) @ graph.serve.T)
         adds = csr_array(
             (np.ones(graph.phases), (graph.phase_signal, np.arange(graph.phases))),
             shape=(len(graph.signals), graph.phases),
         )
         on_link = csr_array(graph.on_link[self.stored])
-        slices = kron(np.ones((1, self.slices)), eye_array(self.stored.size), format="csr")
+        slices: Any = kron(np.ones((1, self.slices)), eye_array(self.stored.size), format="csr")
         through = self.pass_through
         joined, entered = (one - joins, None) if through else (one, on_link @ joins)
-        now = [
+        now: list[list[Any]] = [
             [joined, None, one, None],
             [one[self.held], -served[self.held], None, None],
             [None, adds, None, None],
@@ -150,13 +150,17 @@ class Layout:
 
     def _before(self, joins: csr_array, one: csr_array) -> csr_array:
         """What an interval's rows have of the columns before."""
-        parts = [(-one.tocoo(), self.w.start)]
-        if not self.pass_through:
-            parts.append((-joins.tocoo(), self.u.start))
-        row = np.concatenate([part.coords[0] for part, _ in parts])
-        column = np.concatenate([part.coords[1] + start for part, start in parts])
-        value = np.concatenate([part.data for part, _ in parts])
-        return csr_array((value, (row, column)), shape=(self.height, self.width))
+        moves = self.graph.movements
+        blocks: list[list[Any]] = [
+            [
+                csr_array((moves, moves)) if self.pass_through else -joins,
+                csr_array((moves, self.g.stop - self.g.start)),
+                -one,
+            ]
+        ]
+        part = csr_array(block_array(blocks, format="csr"))
+        part.resize((self.height, self.width))
+        return part
 
     def box(self, queue: Doubles, arrivals: Doubles) -> Box:
         """Bounds from the present queues ``[M]`` and arrivals ``[K, M]``."""

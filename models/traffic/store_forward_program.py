@@ -1,8 +1,8 @@
 """A linear program in HiGHS whose matrix stays while bounds change, with a bound that is proven.
 
-The algorithm is named, the status always checked. The proven bound comes from the duals alone (weak
-duality, as Neumaier and Shcherbina, Mathematical Programming 99, 2004, use it): it holds however far
-the solver was from the optimum.
+The algorithm is named, the status always checked. The proven bound comes from the duals alone
+(weak duality, as Neumaier and Shcherbina, Mathematical Programming 99, 2004, use it): it holds
+however far the solver was from the optimum.
 """
 
 from __future__ import annotations
@@ -68,7 +68,8 @@ class HotProgram:
         self, cost: Doubles, matrix: csr_array, method: Method, *, time_limit: float
     ) -> None:
         self.cost, self.matrix, self.method, self.time_limit = cost, matrix, method, time_limit
-        rows, columns = matrix.shape
+        shape: Any = matrix.shape
+        rows, columns = shape
         program = highspy.HighsLp()
         program.num_col_, program.num_row_ = columns, rows
         program.col_cost_ = cost
@@ -77,7 +78,7 @@ class HotProgram:
         program.a_matrix_.format_ = highspy.MatrixFormat.kRowwise
         program.a_matrix_.start_ = matrix.indptr.astype(np.int32)
         program.a_matrix_.index_ = matrix.indices.astype(np.int32)
-        program.a_matrix_.value_ = matrix.data
+        program.a_matrix_.value_ = np.asarray(matrix.data, np.float64)
         # highspy's stubs miss methods that its Highs class has.
         self._highs: Any = highspy.Highs()
         for name, value in (

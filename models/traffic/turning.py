@@ -87,7 +87,7 @@ def _ratios(network: Network, count: Doubles, follow: csr_array) -> csr_array:
     links, size = len(network.links), count.size
     ones, moves = np.ones(size), np.arange(size)
     enters = csr_array((ones, (moves, network.move_to)), shape=(size, links))
-    into = np.bincount(network.move_to, count, minlength=links)
+    into = np.asarray(np.bincount(network.move_to, count, minlength=links), np.float64)
     beyond = enters.T.tocsr() @ follow
     by_link = _scaled(csr_array(beyond), into)
     unused = csr_array(((count == 0.0).astype(np.float64), (moves, moves)), shape=(size, size))

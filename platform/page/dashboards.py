@@ -71,7 +71,7 @@ def all_dashboards() -> Mapping[str, Dashboard]:
         found.append(
             Dashboard(content["uid"], content["title"], content.get("description", ""), content)
         )
-    order = ("fleet", "domain", "power", "rollout", "training", "process")
+    order = ("fleet", "domain", "power", "traffic", "rollout", "training", "process")
     found.sort(key=lambda d: [d.uid.endswith(name) for name in order].index(True))
     return {dashboard.uid: dashboard for dashboard in found}
 

@@ -29,6 +29,7 @@ class Layout:
         yields: per connection, those that it gives way to.
         yielding: per signal, its connections that give way to any.
         manner: per kind, m/s that it reaches and stays below, m/s^2 up and down.
+        crosses: per connection, those of its signal that its path meets.
         length: m of every lane; room: m that its vehicles may take; clear: s until freed space is
             usable upstream.
         limit: m/s of every link.
@@ -90,7 +91,18 @@ class Layout:
             if owner >= 0:
                 self.of_signal[owner].append((at, index[at]))
         self.controlled = [owner >= 0 for owner in signal]
+        self.crosses = self._crossing(signal)
         self.yielding = [[at for at, _ in row if self.yields[at]] for row in self.of_signal]
+
+    def _crossing(self, signal: list[int]) -> list[tuple[int, ...]]:
+        """Per controlled connection, those of its signal whose path it crosses or joins."""
+        found: list[set[int]] = [set() for _ in signal]
+        for at, foes in enumerate(self.yields):
+            for foe in foes:
+                if signal[at] == signal[foe] >= 0:
+                    found[at].add(foe)
+                    found[foe].add(at)
+        return [tuple(sorted(row)) for row in found]
 
     def _inner(self, network: Network) -> Doubles:
         """``[L]`` m inside the junction before a link on which its queue may stand, too.

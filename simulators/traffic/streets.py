@@ -144,6 +144,8 @@ class Streets:
         if self.ready[queue[0]] < now:
             self._rank[lane] = 0
             self._free[lane] = max(self._free[lane], now + self.layout.driving.lost)
+            if self.layout.driving.clearance:
+                self._free[lane] = max(self._free[lane], self._rights.cleared(connection))
         self._wake(lane, now)
 
     # Events.
@@ -347,6 +349,7 @@ class Streets:
             seconds, speed = layout.start[kind][connection][rank]
         else:
             seconds, speed = layout.turn[kind][connection]
+        self._rights.inside_until[connection] = now + seconds + layout.kinds[kind].length / speed
         self._enter(vehicle, self.leg[vehicle] + 1, target, now + seconds, speed)
 
     def _enter(self, vehicle: int, leg: int, lane: int, time: float, speed: float) -> None:
