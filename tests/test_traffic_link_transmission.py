@@ -1,6 +1,7 @@
 """Link transmission in torch: conservation, bounds, smoothing, gradients, the exact fluid."""
 
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -70,7 +71,7 @@ def test_smooth_tends_to_exact():
         model = LinkTransmission(made, step=5.0, tau=tau)
         _, smooth = model.roll_out(model.start(queues), arrivals, greens)
         apart.append(float((smooth - true).abs().max()))
-    assert all(b < 0.6 * a for a, b in zip(apart, apart[1:], strict=False)), apart
+    assert all(b < 0.6 * a for a, b in pairwise(apart)), apart
     assert apart[-1] < 0.05 < apart[0]
 
 

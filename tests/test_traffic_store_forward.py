@@ -1,4 +1,4 @@
-"""Store-and-forward control: closed forms, three solvers, bounds on fluid policies, no holding back."""
+"""Store-and-forward control: closed forms, three solvers, bounds on fluid policies, storage."""
 
 from dataclasses import replace
 

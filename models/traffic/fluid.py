@@ -1,10 +1,10 @@
 """Fluid queues rolled out exactly, without smoothing: what other forms are checked against.
 
 Point queues at stop lines: what leaves a queue in a step is the least of what is there (arrivals of
-the step included), what the greens let go, and its share of the room on the link beyond. Movements
-that enter the same link share its room in proportion to what they want to send (as the demand-
-proportional merges of Jin, Zhang, Transportation Research B 37, 2003). Nobody drives: a vehicle that
-leaves a queue stands in the next one at the end of the step.
+the step included), what the greens let go, and its share of the room on the link beyond.
+Movements that enter the same link share its room in proportion to what they want to send (Jin,
+Zhang, Transportation Research B 37, 2003). Nobody drives: a vehicle that leaves a queue stands in
+the next one at the end of the step.
 """
 
 from __future__ import annotations
@@ -49,7 +49,8 @@ def fluid_step(
 
     Args:
         graph: the control problem.
-        queues, arrivals: ``[M]`` vehicles.
+        queues: ``[M]`` vehicles.
+        arrivals: ``[M]`` vehicles from outside.
         rate: ``[M]`` veh/s that greens let go, as ``graph.rate`` has it.
         step: s.
         storage: links hold no more than they can.
@@ -85,7 +86,7 @@ def roll_out(
 
 
 def cost_of(graph: MovementGraph, queues: Doubles, costs: Costs, interval: float) -> float:
-    """What queues ``[K, M]`` at the ends of intervals cost, without the reward and exactly squared."""
+    """What queues ``[K, M]`` at the ends of intervals cost, squares exact and without the reward."""
     occupancy = np.asarray(queues @ graph.on_link.T)
     held = np.minimum(occupancy, graph.storage)
     over = costs.overflow * (occupancy - held)

@@ -1,7 +1,7 @@
 """Pressure of phases, and the first-order guidance of store-and-forward control that it is.
 
 With ``Phi(x) = 1/2 sum_m a_m (x_m - ref_m)^2`` a second of green for phase p changes queues by
-``graph.green_effect[p]`` as long as the queues it serves hold somebody and links beyond have room, and
+``graph.green_effect[p]`` as long as queues that it serves hold somebody and links beyond have room:
 
     dPhi / dt = sum_m a_m (x_m - ref_m) green_effect[p, m] = -pressure_p
 
@@ -63,7 +63,7 @@ def link_pressures(
 
 
 def best_phases(graph: MovementGraph, pressure: Doubles) -> Ints:
-    """``[I]`` place of the phase with most pressure ``[P]`` among its signal's; the first of equals."""
+    """``[I]`` place among a signal's phases of the one with most pressure ``[P]``, first of equals."""
     top = np.maximum.reduceat(pressure, graph.phase_start[:-1])
     candidates = np.flatnonzero(pressure == top[graph.phase_signal])
     first = np.searchsorted(graph.phase_signal[candidates], np.arange(len(graph.signals)))

@@ -67,7 +67,8 @@ class HotProgram:
     def __init__(
         self, cost: Doubles, matrix: csr_array, method: Method, *, time_limit: float
     ) -> None:
-        self.cost, self.matrix, self.method, self.time_limit = cost, matrix, method, time_limit
+        self.cost, self.matrix, self.time_limit = cost, matrix, time_limit
+        self.method: Method = method
         shape: Any = matrix.shape
         rows, columns = shape
         program = highspy.HighsLp()

@@ -110,24 +110,28 @@ class StatusBoard:
 
     def _open(
         self, at: int, letter: int, now: float, waiting: Bools
-    ) -> tuple[float, float | None]:
+    ) -> tuple[float | None, float | None]:
         """Earliest and latest end of an aspect whose end is not decided yet."""
         shown, timing = self._shown[at], self._timing
+        if not self._together[at][letter, letter]:
+            return None, None  # no phase ever lets it go
         between = timing.yellow + timing.all_red
         green = [k for k, aspect in enumerate(shown.state) if aspect in GREEN]
         # Green ends after its minimum; red ends when a change has begun then and is over.
         young = max((shown.since[k] for k in green), default=now)
+        young = max(young, *(change.time for change in shown.coming), 0.0)
         least = max(now, young + timing.min_green)
         if shown.state[letter] not in GREEN:
-            return least + between, self._latest(at, letter, waiting)
+            return least + between, self._latest(at, letter, now, waiting)
         foes = [k for k in range(len(shown.state)) if not self._together[at][letter, k]]
-        ends = [self._latest(at, foe, waiting) for foe in foes]
+        ends = [self._latest(at, foe, now, waiting) for foe in foes]
         return least, min((end for end in ends if end is not None), default=None)
 
-    def _latest(self, at: int, letter: int, waiting: Bools) -> float | None:
+    def _latest(self, at: int, letter: int, now: float, waiting: Bools) -> float | None:
         """When somebody who waits is green at the latest: after the longest red, others first."""
         timing, shown = self._timing, self._shown[at]
-        if not (timing.max_red and waiting[letter]) or shown.state[letter] in GREEN:
+        ever = self._together[at][letter, letter]
+        if not (ever and timing.max_red and waiting[letter]) or shown.state[letter] in GREEN:
             return None
         turns = len(self._signals[at].greens) + 1
-        return shown.since[letter] + timing.max_red + turns * self._interval
+        return max(shown.since[letter] + timing.max_red, now) + turns * self._interval

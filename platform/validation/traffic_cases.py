@@ -20,7 +20,7 @@ from ...simulators.traffic.streets import Streets
 
 def ideal(headway: float, speed: float = FASTEST) -> Kind:
     """Cars that lose nothing by braking and accelerating, ``headway`` s apart at ``speed`` m/s."""
-    kind = Kind(name="ideal", accel=1e6, decel=1e6, top=1e6, spread=0.0, sigma=0.0)
+    kind = Kind(name="ideal", accel=1e9, decel=1e9, top=1e6, spread=0.0, sigma=0.0)
     return replace(kind, tau=headway - kind.space / min(speed, FASTEST))
 
 

@@ -13,7 +13,7 @@ class Driving(Settings):
         LOST, "green until the first car of a standing queue crosses", unit="s", usual="0..2", ge=0
     )
     yellow_used: float = knob(
-        2.0, "yellow during which cars still cross", unit="s", usual="0..3", ge=0
+        1.0, "yellow during which cars still cross", unit="s", usual="0..3", ge=0
     )
     wave: float = knob(
         5.0,
