@@ -106,7 +106,7 @@ class Stage:
 
 
 def give_control(simulator: Simulator, controller: Controller) -> None:
-    """Before a reset: the plant runs its own plan if the controller stands for one, else agents act.
+    """Before a reset: the plant runs its own plan if the controller stands for one.
 
     Raises:
         UserError: it stands for a plan and the plant has no controllers of its own.

@@ -123,6 +123,31 @@ def test_gradients_are_those_of_the_exact_map_away_from_kinks(tau):
     assert found >= 20
 
 
+@pytest.mark.parametrize("tau", [0.0, 0.1])
+def test_a_red_phase_knows_what_its_green_would_do_further_on(tau):
+    """One-hot greens: the derivative at share 0, through links that are empty, is one-sided."""
+    made = grid_graph(2, 2)
+    made = replace(made, low=np.zeros(made.phases), high=np.ones(made.phases))
+    model = LinkTransmission(made, step=5.0, tau=tau)
+    hot = torch.zeros(1, 12, made.phases, dtype=torch.float64)
+    hot[..., 1::4] = 0.9
+    queues = torch.full((1, made.movements), 6.0, dtype=torch.float64)
+    none = torch.zeros(1, 12, made.movements, dtype=torch.float64)
+
+    def value(shares):
+        _, after = model.roll_out(model.start(queues), none, shares)
+        return (torch.linspace(1.0, 2.0, made.movements) * after[:, -1]).sum()
+
+    greens = hot.clone().requires_grad_()
+    (slope,) = torch.autograd.grad(value(greens), greens)
+    for phase in (0, 2, 7, 12):
+        moved = hot.clone()
+        moved[0, 2, phase] += 1e-6
+        ahead = float(value(moved) - value(hot)) / 1e-6
+        assert float(slope[0, 2, phase]) == pytest.approx(ahead, rel=1e-4, abs=1e-5)
+        assert abs(ahead) > 1e-2
+
+
 def test_double_precision_gradients_of_the_smooth_map():
     made, queues, arrivals, _ = case(2, batch=1, scale=2.0)
     model = LinkTransmission(made, step=5.0, tau=0.2)

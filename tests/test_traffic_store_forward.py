@@ -116,6 +116,13 @@ def test_permissive_and_unsignalled_movements():
     assert plan.flows[0] == pytest.approx([15, 0.5 * 60 * (0.4 * 0.5 + 0.5), 9])
 
 
+def test_a_network_without_signals_has_a_plan_too():
+    made = graph([0, 1], [1, 2], ratio=[(0, 1, 1.0)], signals=0, always=np.ones(2))
+    plan = plan_of(made, [40, 0], np.zeros((2, 2)), PURE)
+    assert plan.greens.shape == (2, 0)
+    assert plan.queues == pytest.approx(np.array([[10, 30], [0, 10]]))
+
+
 # -- the three forms ---------------------------------------------------------------------------
 
 

@@ -130,6 +130,9 @@ def test_shared_lanes_split_by_flow():
     assert made.saturation[3] == pytest.approx(LEAST_SHARE / HEADWAY)
     assert made.storage[:3].tolist() == pytest.approx([40, 10, 40])
     assert made.travel[:2].tolist() == [10.0, 5.0]
+    # However short a lane is, one vehicle fits.
+    stub = replace(junction(), length=np.full(7, 2.0))
+    assert built(stub).storage[:3].tolist() == [2.0, 1.0, 1.0]
     # Nobody anywhere: lanes are shared evenly.
     empty = movement_graph(junction(), np.zeros(7), csr_array((7, 7)))
     assert empty.saturation.tolist() == pytest.approx(

@@ -60,7 +60,8 @@ def fluid_step(
     if storage:
         wants = np.bincount(graph.target, graph.continuing * flow, minlength=graph.links)
         room = np.maximum(graph.storage - graph.on_link @ there, 0.0)
-        let = np.where(wants > room, room / np.where(wants > room, wants, 1.0), 1.0)
+        # Who ends his trip on a link takes no room there, but needs some to drive into it.
+        let = np.where(wants > room, room / np.where(wants > room, wants, 1.0), room > 0.0)
         flow = flow * let[graph.target]
     return there - flow + graph.ratio.T @ flow, flow
 
@@ -86,7 +87,7 @@ def roll_out(
 
 
 def cost_of(graph: MovementGraph, queues: Doubles, costs: Costs, interval: float) -> float:
-    """What queues ``[K, M]`` at the ends of intervals cost, squares exact and without the reward."""
+    """What queues ``[K, M]`` after intervals cost, with exact squares and without the reward."""
     occupancy = np.asarray(queues @ graph.on_link.T)
     held = np.minimum(occupancy, graph.storage)
     over = costs.overflow * (occupancy - held)

@@ -191,8 +191,7 @@ class LinkTransmission:
         sending = soft_minimum(self._forward * total, self._most.expand_as(total), self.tau)
         ahead = torch.cat([receiving[:, 1:], receiving[:, :1]], dim=1)
         along = soft_minimum(sending, ahead, self.tau)
-        tiny = torch.finfo(along.dtype).tiny
-        part = along / total.clamp_min(tiny)
+        part = _part(along, total, self._forward * (ahead > 0.0))
         moving = cells[:, before] * part[:, self.slot_cell[before]]
         cells = cells.index_add(1, last, -crossed).index_add(1, self._entry, joined)
         cells = cells.index_add(1, before, -moving).index_add(1, before + 1, moving)
@@ -225,9 +224,7 @@ class LinkTransmission:
 
     def _share(self, wants: Tensor, room: Tensor) -> Tensor:
         """Of what wants to enter, the part that can."""
-        some = wants > 0.0
-        safe = torch.where(some, wants, 1.0)
-        return torch.where(some, soft_minimum(safe, room, self.tau) / safe, 1.0)
+        return _part(soft_minimum(wants, room, self.tau), wants, (room > 0.0).to(wants.dtype))
 
     def _rate(self, greens: Tensor) -> Tensor:
         shape = (greens.shape[0], self._always_rate.shape[0])
@@ -247,3 +244,9 @@ class LinkTransmission:
 
     def _places(self, values: Any) -> Tensor:
         return torch.tensor(np.asarray(values, np.int64), device=self._to["device"])
+
+
+def _part(flow: Tensor, whole: Tensor, limit: Tensor) -> Tensor:
+    """Flow over what it comes from; where there is nothing, what it tends to, for derivatives."""
+    some = whole > 0.0
+    return torch.where(some, flow / torch.where(some, whole, 1.0), limit)

@@ -63,7 +63,7 @@ def link_pressures(
 
 
 def best_phases(graph: MovementGraph, pressure: Doubles) -> Ints:
-    """``[I]`` place among a signal's phases of the one with most pressure ``[P]``, first of equals."""
+    """``[I]`` place in its signal of the phase with most pressure ``[P]``, the first of equals."""
     top = np.maximum.reduceat(pressure, graph.phase_start[:-1])
     candidates = np.flatnonzero(pressure == top[graph.phase_signal])
     first = np.searchsorted(graph.phase_signal[candidates], np.arange(len(graph.signals)))

@@ -90,7 +90,8 @@ def movement_graph(
     lost, low = _times(network.signals, service)
     owner = np.repeat(np.arange(counts.size), counts)
     return MovementGraph(
-        storage=network.lanes * network.length / service.spacing,
+        # The shortest lane still has room for one.
+        storage=network.lanes * np.maximum(network.length / service.spacing, 1.0),
         travel=network.length / network.speed,
         inflow=network.lanes / service.headway,
         source=network.move_from,

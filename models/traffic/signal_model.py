@@ -16,6 +16,8 @@ from ...simulators.traffic.effects import Effects
 from ...simulators.traffic.town import Town
 from ..interface import Influence, Reference
 
+SENT_ON = 0.1
+"""Weight at the next stop line of who is sent on, with the reference ``queues``."""
 REFERENCES = ("queues", "pressure", "storage")
 
 
@@ -24,8 +26,10 @@ class SignalModel:
 
     Args:
         town: streets and demand.
-        reference: ``queues`` (own lanes should be empty), ``pressure`` (so should the lanes led to),
-            ``storage`` (the same in shares of what links hold, so that short ones fill last).
+        reference: ``queues`` (lanes should be empty; who is sent on counts a tenth at the next stop
+            line, because most come there after the interval), ``pressure`` (who is sent on counts
+            in full), ``storage`` (the same in shares of what links hold, so that short ones fill
+            last).
 
     Raises:
         ValueError: no such reference; names the known ones.
@@ -62,7 +66,7 @@ class SignalModel:
             lower_bound=0.0,
             status="optimal",
         )
-        self._onward = 0.0 if reference == "queues" else 1.0
+        self._onward = SENT_ON if reference == "queues" else 1.0
 
     def reference(self, exogenous: Doubles) -> Reference:
         """Where the queues should be."""

@@ -6,8 +6,8 @@ fit costs, so that every state has a plan. (Gazis and Potts 1963; Diakaki, Papag
 2002; Aboudolas, Papageorgiou, Kosmatopoulos, Transportation Research C 17, 2009.)
 
 ``total_time`` has a tiny reward for leaving early, because many plans cost the same and some of
-them hold vehicles back. ``quadratic`` balances relative occupancies; its squares are piecewise
-linear, with chords in the plan and, in the bound, tangents (both have the same slopes).
+them hold vehicles back. ``quadratic`` balances relative occupancies; squares are chords in the
+plan, and exact in the bound.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Plan:
         queues: ``[K, M]`` vehicles at its end: the reference by movement.
         occupancy: ``[K, L]`` the same by link; overflow: ``[K, L]`` what of it does not fit.
         prices: ``[K, M]`` cost of one more vehicle that joins a queue in an interval.
-        objective: of the program: time or squares, overflow, less the reward.
+        objective: of the program: time or chords of squares, overflow, less the reward.
         total_time: veh s, T times the queues at the ends of all intervals.
         lower_bound: proven: no green shares lead to less (time or true squares, plus overflow at
             its price).
@@ -70,8 +70,10 @@ class StoreForward:
         costs: what is minimised; default total time.
         method: ``"simplex"`` (hot) or ``"ipm"`` (interior point without crossover); default the
             latter from ``LARGE`` columns on with squares, from ``HUGE`` on with total time.
-        pass_through: a vehicle may pass several queues in an interval. Only then is the plan a
-            bound for dynamics of any finer step; it costs the solvers a multiple of the time.
+        pass_through: a vehicle may pass several queues in an interval. Needed where links are
+            driven in much less than an interval (else everybody stands on each of them for one),
+            and only then is the plan a bound for dynamics of any finer step. It costs solvers a
+            multiple of the time on large grids.
         time_limit: s for a solve.
 
     Raises:

@@ -39,7 +39,7 @@ from .subjects import SUBJECTS, Name, Setting, Subject, noise_of
 
 SLOPE = 0.15
 """How far a slope may lie from 1 (return) or 0 (guidance)."""
-HORIZON: Mapping[Name, int] = {"cloud": 100, "power": 96}
+HORIZON: Mapping[Name, int] = {"cloud": 100, "power": 96, "traffic": 120}
 """Decisions of a measured episode, by default."""
 MEASURED = 10_000
 """Iteration number of the measured episodes; keeps their seeds apart from those of training."""
@@ -48,11 +48,16 @@ MEASURED = 10_000
 class Options(Settings):
     """What to measure."""
 
-    domain: Name = knob("cloud", "domain of control: cloud (dispatch), power (generated systems)")
+    domain: Name = knob(
+        "cloud", "domain of control: cloud (dispatch), power (generated systems), traffic (grids)"
+    )
     agents: tuple[int, ...] | None = knob(None, "numbers of agents (none: the domain's own)")
     episodes: int = knob(48, "independent episodes per N", usual="24 ... 100", ge=4)
     horizon: int | None = knob(
-        None, "decisions of an episode (none: 100 cloud, 96 power)", unit="decisions", ge=10
+        None,
+        "decisions of an episode (none: 100 cloud, 96 power, 120 traffic)",
+        unit="decisions",
+        ge=10,
     )
     load: float | None = knob(
         None,
@@ -62,7 +67,7 @@ class Options(Settings):
     updates: int = knob(2, "guided updates before measuring (0 = the uniform policy)", ge=0)
     estimator: Literal["expected", "sampled"] = knob("expected", "form of the guidance estimate")
     systems: int | None = knob(
-        None, "systems over which noise is averaged (none: 1 cloud, 4 power)", ge=1
+        None, "systems over which noise is averaged (none: 1 cloud and traffic, 4 power)", ge=1
     )
     gamma: float = knob(0.95, "discount of the returns to go", gt=0, le=1)
     workers: int = knob(0, "roll-out processes (0: one per usable core)", ge=0)
@@ -82,12 +87,14 @@ class Point:
 
     ``scale`` times the reward is in the guidance's unit, for the whole system: in the cloud the
     reward is a mean over the expected arrivals of an episode and the guidance seconds of one job,
-    in power the reward is a share of a normal interval's cost and the guidance $/h of one unit.
+    in power the reward is a share of a normal interval's cost and the guidance $/h of one unit. In
+    traffic the reward is a mean over vehicles, and the guidance vehicles squared of one signal's
+    lanes, so only slopes compare.
     """
 
     agents: int
     scale: tuple[float, ...]
-    unit: str
+    units: tuple[str, str]
     noise: tuple[GradientNoise, ...]
     episodes: int
 
@@ -98,7 +105,7 @@ class Point:
 
     @property
     def variances(self) -> tuple[float, float]:
-        """Per agent, of the return and of the guidance, in the same unit; geometric means."""
+        """Per agent, of the return and of the guidance, in ``units``; geometric means."""
         scaled = [
             (one.of_return.variance * scale**2, one.of_guidance.variance)
             for one, scale in zip(self.noise, self.scale, strict=True)
@@ -151,7 +158,7 @@ def run(options: Options, progress: Report) -> list[Row]:
         ]
         noise = tuple(_measure(options, given) for given in settings)
         scale = tuple(given.scale for given in settings)
-        points.append(Point(agents, scale, settings[0].unit, noise, options.episodes))
+        points.append(Point(agents, scale, settings[0].units, noise, options.episodes))
     progress(len(sizes), len(sizes), "done")
     rows = [row for point in points for row in _rows(point, relative=subject.relative)]
     if len(points) > 1:
@@ -208,7 +215,7 @@ def _rows(point: Point, *, relative: bool) -> list[Row]:
         part = point.parts[index]
         name = f"N={point.agents}: {what}"
         rows += [
-            Row.info(f"{name}, variance per agent", point.variances[index], point.unit),
+            Row.info(f"{name}, variance per agent", point.variances[index], point.units[index]),
             Row.info(f"{name}, signal to noise", float(np.mean([one.snr for one in part])), "1"),
             Row.info(f"{name}, cosine to the mean gradient", point.cosines[index], "1"),
         ]
@@ -256,7 +263,8 @@ def _chart(points: Sequence[Point], relative: bool) -> Draw:
         left, right = figure.subplots(1, 2)
         numbers = [point.agents for point in points]
         variances = np.array([p.ratios if relative else p.variances for p in points])
-        size = "Noise over signal" if relative else f"Variance per agent, {points[0].unit}"
+        units = " and ".join(dict.fromkeys(points[0].units))
+        size = "Noise over signal" if relative else f"Variance per agent, {units}"
         cosines = np.array([point.cosines for point in points])
         for axes, values, title in (
             (left, variances, size),

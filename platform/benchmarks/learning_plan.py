@@ -40,7 +40,7 @@ class RunOptions(Settings):
     probes: int = knob(4, "episodes of an evaluation in between", usual="2 ... 20", ge=1)
     horizon: int = knob(
         200,
-        "epochs of an episode (power: 72, whole hours of 12)",
+        "epochs of an episode (power: 72, whole hours of 12; traffic: 120 of 10 s)",
         unit="epochs",
         usual="50 ... 400",
         ge=10,
@@ -79,7 +79,9 @@ class DomainOptions(RunOptions):
 
     tuned: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
 
-    domain: Name = knob("cloud", "domain of control: cloud (dispatch), power (generated systems)")
+    domain: Name = knob(
+        "cloud", "domain of control: cloud (dispatch), power (generated systems), traffic (grids)"
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -145,7 +147,8 @@ class Assignment:
 
 
 def heterogeneous(options: RunOptions, agents: int) -> dict[str, Any]:
-    """The domain's scenario whose groups have very different stakes: tenants, technologies.
+    """The domain's scenario whose groups have very different stakes: tenants, technologies,
+    signals with two and four phases.
 
     Raises:
         UserError: an unknown knob or a bad value, or a load where the scenario has none.
@@ -195,7 +198,7 @@ def assignments(
                 Assignment(
                     variant.name,
                     variant.kind,
-                    int(scenario[subject.count]),
+                    subject.count(scenario),
                     config,
                     options.evaluation,
                     options.every,

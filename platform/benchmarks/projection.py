@@ -8,6 +8,8 @@ that a run had. In a pure team game (``local_mix`` = 0) the trajectory must be t
 Do not expect much here: dispatching is a congestion game, and those are close to potential games.
 On power (``domain=power``, groups are technologies) a unit's own reward is its own cost, and the
 same holds: units meet only through the balance and the lines.
+On traffic (``domain=traffic``) every signal answers for its own queues only (``mix`` = 1), though
+what it lets go stands at the next one.
 Published (arXiv 2605.18809): better stability and normalised return, without a number that could be
 compared.
 """
@@ -36,18 +38,22 @@ class Options(DomainOptions):
     """What to compare."""
 
     tuned: ClassVar[Mapping[str, Mapping[str, Any]]] = {
-        "power": {"agents": (40,), "horizon": 72, "episodes": 2}
+        "power": {"agents": (40,), "horizon": 72, "episodes": 2},
+        "traffic": {"agents": (16,), "horizon": 120, "episodes": 2, "mix": 1.0, "seeds": 5},
     }
 
     methods: tuple[str, ...] = knob(("mappo", "hatrpo-w"), "learners, each with and without HPML")
     iterations: int = knob(20, "updates of every run", usual="10 ... 200", ge=1)
-    agents: tuple[int, ...] = knob((20,), "numbers of agents (power: 40)")
-    episodes: int = knob(1, "episodes per update (power: 2)", usual="1 ... 16", ge=1)
+    agents: tuple[int, ...] = knob((20,), "numbers of agents (power: 40, traffic: 16)")
+    episodes: int = knob(1, "episodes per update (power, traffic: 2)", usual="1 ... 16", ge=1)
     evaluation: int = knob(10, "episodes of the final evaluation", usual="10 ... 100", ge=2)
     every: int = knob(4, "updates between evaluations in between (0: none)", ge=0)
     probes: int = knob(3, "episodes of an evaluation in between", usual="2 ... 20", ge=1)
     mix: float = knob(
-        0.5, "m of the general-sum game: share of the own jobs in a reward", gt=0, le=1
+        0.5,
+        "m of the general-sum game: share of the own jobs in a reward (traffic: 1, own queues)",
+        gt=0,
+        le=1,
     )
     team_updates: int = knob(8, "updates of the team game whose weights are compared", ge=1)
 

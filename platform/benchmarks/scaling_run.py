@@ -26,7 +26,9 @@ WITHIN = 0.02
 class Options(Settings):
     """What to run."""
 
-    domain: Name = knob("cloud", "domain of control: cloud (dispatch), power (generated systems)")
+    domain: Name = knob(
+        "cloud", "domain of control: cloud (dispatch), power (generated systems), traffic (grids)"
+    )
     agents: tuple[int, ...] | None = knob(None, "numbers of agents (none: the domain's own)")
     learners: tuple[str, ...] = knob(
         ("dgpg", "mappo", "ippo"), "learners: dgpg (MAPPO with guidance), mappo, ippo"
@@ -37,10 +39,13 @@ class Options(Settings):
     )
     plain_every: int = knob(5, "updates between evaluations of the unguided learners", ge=1)
     evaluation: int | None = knob(
-        None, "fixed seeds of every evaluation (none: 40 cloud, 20 power)", usual="10 ... 100", ge=2
+        None,
+        "fixed seeds of every evaluation (none: 40 cloud, 20 power, 10 traffic)",
+        usual="10 ... 100",
+        ge=2,
     )
     horizon: int | None = knob(
-        None, "decisions per agent in an episode (none: 200 cloud, 288 power)", ge=10
+        None, "decisions per agent in an episode (none: 200 cloud, 288 power, 120 traffic)", ge=10
     )
     load: float | None = knob(
         None, "offered load, cloud only (none: 0.7)", usual="0.5, 0.7, 0.9", gt=0, lt=1

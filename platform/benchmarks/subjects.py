@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -13,7 +14,7 @@ from ..files import UserError
 from ..tasks import DomainFactory
 from ..train_config import TrainConfig, load_config
 
-Name = Literal["cloud", "power"]
+Name = Literal["cloud", "power", "traffic"]
 
 ARRIVALS = 0.7
 """Arrivals per dispatcher and epoch, as in the cloud scenario's default."""
@@ -21,6 +22,10 @@ PER_HOUR = 12
 """Intervals of an hour of power dispatch."""
 WIDE = 100.0
 """Multiple of every line's limit where noise is measured."""
+INTERVAL = 10.0
+"""Seconds between two decisions of a signal."""
+RATE = 300.0
+"""Vehicles per hour that enter at every edge of a grid of signals; see :func:`_traffic`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,8 +37,8 @@ class Subject:
         agents: numbers of agents to study; few: of the smallest run that shows something;
             horizon, evaluation: decisions and seeds, by default.
         settings: values of the scenario for so many agents and decisions at a load.
-        differing: the same where the stakes of the groups differ much; count: the knob that says
-            how many agents there are.
+        differing: the same where the stakes of the groups differ much; counts: knobs whose product
+            is the number of agents.
         neutral: knobs of learners that are compared, so that all start from the same, plain policy.
         load: what the scenario calls load, by default; ``None`` where it has no such knob.
         bounds: rules with more information than a policy to show; bound: what that is, in words.
@@ -55,7 +60,7 @@ class Subject:
     evaluation: int
     settings: Callable[[int, int, float], Mapping[str, Any]]
     differing: Callable[[int, int, float], Mapping[str, Any]]
-    count: str
+    counts: tuple[str, ...]
     neutral: Mapping[str, Any]
     load: float | None
     bounds: tuple[str, ...]
@@ -88,6 +93,10 @@ class Subject:
         if load is not None and self.load is None:
             raise UserError(f"load={load}: scenario {self.scenario!r} has no offered load")
         return default if load is None else load
+
+    def count(self, scenario: Mapping[str, Any]) -> int:
+        """Number of agents that the scenario's values mean."""
+        return math.prod(int(scenario[name]) for name in self.counts)
 
     def config(self) -> TrainConfig:
         """Knobs of training that suit the scenario."""
@@ -135,6 +144,26 @@ def _power(agents: int, horizon: int, load: float) -> Mapping[str, Any]:
     return {"name": "generated", "units": agents, "hours": horizon // PER_HOUR}
 
 
+def _traffic(agents: int, horizon: int, load: float) -> Mapping[str, Any]:
+    """The grid of so many signals that is nearest to a square.
+
+    Every edge of the grid gets the same vehicles per hour. Fewer of them per signal enter a large
+    grid, but they cross more signals: on every street the flow is the same, whatever N, and so is
+    the mean queue at a signal once the streets have filled (greedy: 3.0, 3.0, 3.0 and 2.9 vehicles
+    at N = 4, 16, 64 and 196 in the third quarter of 1,200 s).
+    """
+    del load
+    rows = max(side for side in range(1, math.isqrt(agents) + 1) if agents % side == 0)
+    size = {"rows": rows, "columns": agents // rows}
+    time = {"interval": INTERVAL, "seconds": INTERVAL * horizon}
+    return {"name": "grid", **size, **time, "rate": RATE}
+
+
+def _unlike(agents: int, horizon: int, load: float) -> Mapping[str, Any]:
+    """The same grid where some signals have four phases, and others two and more room for them."""
+    return {**_traffic(agents, horizon, load), "mixed": True}
+
+
 SUBJECTS: Mapping[Name, Subject] = {
     "cloud": Subject(
         domain="cloud",
@@ -145,7 +174,7 @@ SUBJECTS: Mapping[Name, Subject] = {
         evaluation=40,
         settings=_cloud,
         differing=_tenants,
-        count="agents",
+        counts=("agents",),
         neutral={},
         load=0.7,
         bounds=("sed (fresh)", "greedy-reference (fresh)"),
@@ -168,7 +197,7 @@ SUBJECTS: Mapping[Name, Subject] = {
         settings=_power,
         # Technologies differ by themselves: in size, price, and how much they can move.
         differing=_power,
-        count="units",
+        counts=("units",),
         # The middle of the box: from the answer to the indicative price little is left to gain.
         neutral={"network": {"base": 0.0}},
         load=None,
@@ -184,6 +213,31 @@ SUBJECTS: Mapping[Name, Subject] = {
         figure="cost_usd",
         unit="$",
     ),
+    "traffic": Subject(
+        domain="traffic",
+        scenario="grid",
+        agents=(4, 16, 36, 64, 100, 196, 400),
+        few=4,
+        horizon=120,
+        evaluation=10,
+        settings=_traffic,
+        differing=_unlike,
+        counts=("rows", "columns"),
+        # Signals with the same phases share weights; those that differ are groups of their own.
+        neutral={"sharing": "group"},
+        load=None,
+        bounds=("greedy-reference",),
+        bound="one place, all states",
+        rivals=("greedy-reference",),
+        led=False,
+        timed=None,
+        systems=1,
+        relative=False,
+        knobs={"sharing": "all"},
+        returns="return (minus mean delay, s)",
+        figure="delay_mean_s",
+        unit="s",
+    ),
 }
 
 
@@ -191,12 +245,13 @@ SUBJECTS: Mapping[Name, Subject] = {
 class Setting:
     """Where the noise of one domain's learning signals is measured.
 
-    ``scale`` times a reward has the unit of the guidance, whose square is ``unit``.
+    ``scale`` times a reward concerns the whole system, as the guidance concerns one agent;
+    ``units`` are those of the two variances: of the return so scaled, and of the guidance.
     """
 
     factory: DomainFactory
     scale: float
-    unit: str
+    units: tuple[str, str]
 
 
 def noise_of(subject: Subject, agents: int, horizon: int, load: float, system: int) -> Setting:
@@ -205,15 +260,21 @@ def noise_of(subject: Subject, agents: int, horizon: int, load: float, system: i
     What all agents share (a common arrival rate; the day's demand and weather) would correlate
     their noise, and that is not what more agents add. Heavy tails are left out too: cloud load is
     moderate, no unit or line fails, no line binds and missing reserve has no price (which lines
-    bind and where reserve ends is a matter of each generated system, not of N). ``system`` is the
-    seed of a generated power system and of its day.
+    bind and where reserve ends is a matter of each generated system, not of N). Vehicles come at
+    the same times in all episodes and drive at their own speeds. ``system`` is the seed of a
+    generated power system and of its day, or of a town.
     """
     if subject.domain == "cloud":
         pattern = {"amplitude": 0.0, "burst_share": 0.0}
         extra = {"arrivals_per_epoch": ARRIVALS, "pattern": pattern}
         settings = {**subject.settings(agents, horizon, load), **extra}
         factory = DomainFactory("cloud", subject.scenario, settings)
-        return Setting(factory, agents * horizon * ARRIVALS, "s^2")
+        return Setting(factory, agents * horizon * ARRIVALS, ("s^2", "s^2"))
+    if subject.domain == "traffic":
+        factory = DomainFactory(
+            "traffic", subject.scenario, {**subject.settings(agents, horizon, load), "city": system}
+        )
+        return Setting(factory, _vehicles(factory), ("(vehicle s)^2", "vehicles^4"))
     still = {
         "outages": {"units": False, "branches": False},
         "limit_scale": WIDE,
@@ -222,7 +283,14 @@ def noise_of(subject: Subject, agents: int, horizon: int, load: float, system: i
     }
     settings = {**subject.settings(agents, horizon, load), **still}
     day = OneDay("power", subject.scenario, settings, day=system)
-    return Setting(day, day.normal(), "($/h)^2")
+    return Setting(day, day.normal(), ("($/h)^2", "($/h)^2"))
+
+
+def _vehicles(factory: DomainFactory) -> float:
+    """Vehicles of an episode: the reward is a mean over them."""
+    from ...simulators.traffic.town import town_of
+
+    return float(town_of(factory.values()).demand.vehicles)  # pyright: ignore[reportArgumentType]
 
 
 @dataclass(frozen=True, slots=True)

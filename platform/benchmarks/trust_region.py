@@ -16,6 +16,8 @@ so its variance is measured apart, in a few long steps.
 ``domain=power`` plays a generated system, whose groups are technologies. Nothing was published for
 it and nothing is promised, so there only the KL has a mark. All learners start from the middle of
 the box (``network.base=0``), and the policies are evaluated as they are served, by their mode.
+``domain=traffic`` plays a grid where some signals have two phases and others four; the same holds,
+and signals with the same phases share weights, unless ``learner=["sharing=none"]`` is given.
 """
 
 from __future__ import annotations
@@ -57,13 +59,21 @@ class Options(DomainOptions):
             "episodes": 4,
             "long_updates": 0,
             "clamps": ("unclamped",),
-        }
+        },
+        "traffic": {
+            "agents": (36,),
+            "horizon": 120,
+            "iterations": 10,
+            "episodes": 2,
+            "long_updates": 0,
+            "clamps": ("unclamped",),
+        },
     }
 
-    agents: tuple[int, ...] = knob((20, 100), "numbers of agents (power: 40)")
+    agents: tuple[int, ...] = knob((20, 100), "numbers of agents (power: 40, traffic: 36)")
     methods: tuple[str, ...] = knob(METHODS, "learners; the first is the one to compare with")
-    iterations: int = knob(5, "updates of every run (power: 10)", usual="3 ... 30", ge=1)
-    episodes: int = knob(1, "episodes per update (power: 4)", usual="1 ... 16", ge=1)
+    iterations: int = knob(5, "updates of every run (power, traffic: 10)", usual="3 ... 30", ge=1)
+    episodes: int = knob(1, "episodes per update (power: 4, traffic: 2)", usual="1 ... 16", ge=1)
     evaluation: int = knob(10, "episodes of the final evaluation", usual="10 ... 100", ge=2)
     every: int = knob(0, "updates between evaluations in between (0: none)", ge=0)
     guided: bool = knob(True, "with guidance; false: the plain learners")
@@ -79,12 +89,12 @@ class Options(DomainOptions):
     )
     clamps: tuple[Clamp, ...] = knob(
         CLAMPS,
-        "which compound ratios (power: unclamped; it has no effect where guidance has all weight)",
+        "which compound ratios (power, traffic: unclamped; no effect where guidance has all weight)",
         min_length=1,
     )
     long_updates: int = knob(
         3,
-        "updates of a run with long steps (0: no such runs, as on power), needs both clamps",
+        "updates of a run with long steps (0: no such runs, as on power, traffic), needs both clamps",
         ge=0,
     )
     long_seeds: int = knob(3, "runs of every variant with long steps", ge=2)

@@ -75,6 +75,10 @@ BENCHES: Mapping[str, Bench] = {
         "fairlead.platform.benchmarks.power_simulator",
         "simulated days per second of the power simulator, with and without regulation",
     ),
+    "traffic-simulator": Bench(
+        "fairlead.platform.benchmarks.traffic_simulator",
+        "simulated seconds per second of the traffic simulator, beside SUMO micro and meso",
+    ),
     "dispatch-regret": Bench(
         "fairlead.platform.benchmarks.dispatch_regret",
         "what controllers cost above perfect foresight and look-ahead dispatch, and how fast",
@@ -110,7 +114,7 @@ def bench(
     ] = None,
     seeds: Annotated[int | None, typer.Option(min=1, help="Seeds per configuration.")] = None,
     domain: Annotated[
-        str | None, typer.Option(help="Domain, where a bench knows several: cloud, power.")
+        str | None, typer.Option(help="Domain, where a bench knows several: cloud, power, traffic.")
     ] = None,
     data: Annotated[
         Path | None, typer.Option(help="Folder with data files (default: FAIRLEAD_DATA).")

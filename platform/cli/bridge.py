@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from .bridge_sumo import sumo
+
 if TYPE_CHECKING:
     from ..grid2op.session import Played
     from ..rows import Row
@@ -16,6 +18,7 @@ def register(app: typer.Typer) -> None:
     """Add the commands to ``app``."""
     bridge = typer.Typer(help="Drive a system that is not ours by the daemon.")
     bridge.command("grid2op")(grid2op)
+    bridge.command("sumo")(sumo)
     app.add_typer(bridge, name="bridge")
 
 

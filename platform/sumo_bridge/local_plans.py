@@ -12,6 +12,7 @@ import numpy as np
 from ...policies.interface import Controller
 from ...simulators.interface import Doubles, Ints, Observation
 from ...simulators.traffic.actuated import DEFAULTS
+from ...simulators.traffic.observer import Observer
 from ...simulators.traffic.plans import Programmes
 from ...simulators.traffic.readings import Readings
 from ...simulators.traffic.timing import Timing
@@ -90,18 +91,17 @@ class RulePlan:
     """A rule that acts on the observation, where a decision is due; phases stay in between."""
 
     def __init__(self, town: Town, rule: Controller) -> None:
-        self._agents, self._rule = town.approaches.agents, rule
+        self._observer, self._rule = Observer(town), rule
         self._rng = np.random.default_rng(0)
 
     def wanted(
         self, now: float, readings: Readings, timing: Timing, seen: Observation | None
     ) -> Ints:
         del now, readings
-        wanted = timing.phase.copy()
-        if seen is not None:
-            chosen = self._rule.act(seen, self._rng)
-            wanted[self._agents] = seen.private["order"][np.arange(len(chosen)), chosen]
-        return wanted
+        if seen is None:
+            return timing.phase.copy()
+        chosen = np.asarray(self._rule.act(seen, self._rng), dtype=np.int64)
+        return self._observer.wanted(seen, chosen, timing)
 
 
 def local_plan(name: str, town: Town, rule: Controller) -> LocalPlan:

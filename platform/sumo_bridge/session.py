@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -79,7 +79,9 @@ class _Log:
     sources: Counter[str] = field(default_factory=Counter[str])
     refused: Counter[str] = field(default_factory=Counter[str])
     seconds: list[float] = field(default_factory=list[float])
-    measured: Counter[str] = field(default_factory=Counter[str])
+    measured: defaultdict[str, float] = field(
+        default_factory=lambda: defaultdict[str, float](float)
+    )
 
 
 class Session:
@@ -249,16 +251,17 @@ class Session:
             log.measured["requests_refused"] += len(verdict.refused)
         for refusal in verdict.refused:
             if refusal.reason == "monitor":
+                log.measured["unsafe_changes"] += 1
                 _LOG.error("%s taken out of service: %s", refusal.request.signal, refusal.detail)
 
     def _requests(self, seen: Observation, answer: Answer, now: float) -> list[PhaseRequest]:
         """What the daemon wants of those signals that have a choice."""
-        signals, order = self._street.town.network.signals, seen.private["order"]
-        chosen = order[np.arange(len(self._agents)), answer.actions]
+        signals = self._street.town.network.signals
+        wanted = self.observer.wanted(seen, answer.actions, self._filter.timing)
         return [
             PhaseRequest(
                 signals[signal].name,
-                int(chosen[agent]),
+                int(wanted[signal]),
                 valid_until=now + self._interval,
                 sequence=round(now / self._interval),
             )
@@ -283,30 +286,28 @@ class Session:
             self._judge.show(change)
             if fault:
                 self._log.unsafe += 1
+                self._log.measured["unsafe_changes"] += 1
                 _LOG.error("unsafe change %s of signal %d: %s", change.state, change.signal, fault)
 
     def _measure(self, readings: Readings, counters: Counters) -> None:
         """Delay is the time for which vehicles stand, or wait to enter."""
         standing = float(readings.queue.sum())
         measured = self._log.measured
-        measured["delay_seconds"] += STEP * (standing + counters.pending)  # pyright: ignore[reportArgumentType]
+        measured["delay_seconds"] += STEP * (standing + counters.pending)
         measured["trips"] += counters.arrived
-        measured["jam_seconds"] += counters.running >= CROWD and standing >= JAM * counters.running
-        local = self._answer is None
-        measured["local_seconds"] += local
+        jammed = counters.running >= CROWD and standing >= JAM * counters.running
+        measured["jam_seconds"] += STEP * jammed
+        measured["local_seconds"] += STEP * (self._answer is None)
 
     def _report(self) -> None:
         """Tell the daemon what came of its last decision; kept for the next one if it cannot be."""
         answer, log = self._answer, self._log
         if self._client is None or answer is None:
             return
-        unsafe = log.unsafe + self._filter.tally.refused["monitor"]
-        told = {name: float(value) for name, value in log.measured.items() if value}
-        told["unsafe_changes"] = float(unsafe - log.measured["_told"])
-        told.pop("_told", None)
+        told = {name: value for name, value in log.measured.items() if value > 0.0}
         try:
             self._client.report(answer.decision, measured=told)
         except Unavailable as failure:
             _LOG.info("what came of decision %s stays untold: %s", answer.decision, failure)
             return
-        log.measured = Counter({"_told": unsafe})
+        log.measured.clear()

@@ -21,6 +21,10 @@ SUITES: Mapping[str, tuple[Suite, ...]] = {
         Suite("look-ahead and commitment", ".power_commitment", needs_data=False),
         Suite("published", ".power_published", needs_data=True),
     ),
+    "traffic": (
+        Suite("closed forms", ".traffic_closed", needs_data=False),
+        Suite("published", ".traffic_published", needs_data=True),
+    ),
 }
 
 __all__ = ["SUITES", "Suite"]

@@ -46,9 +46,7 @@ class Actuated:
         settings: durations. The timing layer's minimum green holds as well.
     """
 
-    def __init__(
-        self, timing: Timing, agents: Ints, settings: ActuatedSettings = DEFAULTS
-    ) -> None:
+    def __init__(self, timing: Timing, agents: Ints, settings: ActuatedSettings = DEFAULTS) -> None:
         self._timing, self._agents, self._settings = timing, agents, settings
         self._least = max(settings.min_green, timing.settings.min_green)
         self._last = np.full(agents.size, -np.inf)

@@ -17,7 +17,7 @@ class FieldControl(Protocol):
     """Controllers of all signals for one episode."""
 
     def advance(self, until: float) -> int:
-        """Run them and the streets up to their last change before ``until``; phases that changed."""
+        """Run signals and streets to the last change before ``until``; phases that changed."""
         ...
 
 
@@ -38,9 +38,7 @@ class ProgrammeControl:
 
     def _show(self, shown: Shown) -> bool:
         changed = int(self._timing.phase[shown.signal]) != shown.phase
-        self._timing.follow(
-            shown.signal, shown.phase, self._streets.calendar.now, shown.since
-        )
+        self._timing.follow(shown.signal, shown.phase, self._streets.calendar.now, shown.since)
         self._streets.show(shown.signal, shown.state)
         return changed
 

@@ -60,7 +60,7 @@ class Programmes:
         time = self._first + last * self._cycle
         order = np.lexsort((time, self._signal))
         ends = np.flatnonzero(np.diff(self._signal[order], append=-1))
-        return [self._shown(row, last[row]) for row in order[ends].tolist()]
+        return [self._shown(row, float(last[row])) for row in order[ends].tolist()]
 
     def changes(self, start: float, end: float) -> list[Shown]:
         """All changes from ``start`` on and before ``end``, in order of time."""
@@ -71,7 +71,7 @@ class Programmes:
             if not due.size:
                 found.sort(key=lambda shown: shown.time)
                 return found
-            found += [self._shown(row, turn[row]) for row in due.tolist()]
+            found += [self._shown(row, float(turn[row])) for row in due.tolist()]
             turn += 1.0
 
     def _after(self, start: float) -> Doubles:

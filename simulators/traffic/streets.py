@@ -76,7 +76,7 @@ class Streets:
         self.queues: list[deque[int]] = [deque() for _ in range(lanes)]
         self.inside: dict[int, deque[int]] = {}
         self.origins: list[deque[int]] = [deque() for _ in layout.limit]
-        self._free = [0.0] * actors
+        self._free = [-inf] * actors
         self.storage = Storage(layout)
         self._waiters: list[deque[int]] = [deque() for _ in layout.limit]
         self.blocked = [False] * actors
