@@ -175,7 +175,7 @@ class Job:
         self._observer.raise_if_stopped()
 
     def _evaluate(self, iteration: int) -> dict[str, float]:
-        """Play the current policy on the evaluation seeds; remember the best.
+        """Play the current policy on the evaluation seeds; remember the best (or the last).
 
         A request to stop does not interrupt it: the update before it is done, and what follows
         is a checkpoint.
@@ -196,7 +196,8 @@ class Job:
         )
         returns = table.values(POLICY)
         self._latest = float(returns.mean())
-        if self._best is None or self._latest > self._best:
+        last = self._config.evaluation.keep == "last"
+        if last or self._best is None or self._latest > self._best:
             self._best, self._best_iteration = self._latest, iteration
         figures = {"evaluation/return": self._latest, "evaluation/std": float(returns.std())}
         for name in table.figures:

@@ -35,6 +35,11 @@ class EvaluationSettings(Settings):
         "sample the policy as it is served; off takes the best score, which herds where many "
         "agents decide at once",
     )
+    keep: Literal["best", "last"] = knob(
+        "best",
+        "which evaluated policy goes into the bundle: the best of them, or the last whatever its "
+        "figure (nothing is chosen on the evaluation seeds then)",
+    )
     baselines: Literal["none", "same", "all"] | tuple[str, ...] = knob(
         "same",
         "heuristics to measure on the same seeds, and again in the final comparison: none, same "

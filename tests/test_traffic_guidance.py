@@ -9,7 +9,7 @@ from fairlead.models.check import check_model
 from fairlead.models.interface import counterfactual_values
 from fairlead.models.traffic.signal_model import SignalModel
 from fairlead.simulators.traffic.effects import Effects, gap_share
-from fairlead.simulators.traffic.scenario import ArterialScenario, GridScenario
+from fairlead.simulators.traffic.scenario import GridScenario
 from fairlead.simulators.traffic.signals import TrafficSimulator
 from fairlead.simulators.traffic.town import town_of
 
@@ -132,11 +132,6 @@ def test_gaps_after_siegloch(flow, expected):
 def test_the_model_keeps_its_contract(reference):
     town = town_of(GridScenario(rows=2, columns=2, spacing=300.0, seconds=300.0))
     assert check_model(SignalModel(town, reference), TrafficSimulator(town)) == []
-
-
-def test_the_model_keeps_its_contract_where_signals_differ():
-    town = town_of(ArterialScenario(signals=4, spacing=400.0, seconds=300.0))
-    assert check_model(SignalModel(town), TrafficSimulator(town)) == []
 
 
 def test_an_unknown_reference_names_the_known_ones(town):

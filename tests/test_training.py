@@ -102,6 +102,18 @@ def test_run_folder_holds_what_it_says(finished):
     assert moments[-1].mark is not None
 
 
+def test_the_last_policy_may_be_kept_whatever_its_figure(tmp_path):
+    # Steps so long that the policy gets worse: the best one is not the last.
+    overrides = ("evaluation.keep=last", "learner.learning_rate=0.1", "learner.target_kl=100.0")
+    outcome = start(small(*overrides), tmp_path / "run")
+    measured = pl.read_parquet(tmp_path / "run" / "evaluation.parquet")
+    means = measured.group_by("iteration").agg(pl.col("return").mean()).sort("iteration")
+    assert means["return"].arg_max() != len(means) - 1
+    assert outcome.best_iteration == means["iteration"].max() == 4
+    bundle = load_bundle(tmp_path / "run" / "bundle")
+    assert bundle.manifest["provenance"]["iteration"] == 4
+
+
 def test_bundle_is_the_best_policy_and_acts_as_evaluated(finished):
     root, outcome, _ = finished
     bundle = load_bundle(root / "bundle")

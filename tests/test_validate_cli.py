@@ -87,7 +87,7 @@ def test_only_selects_by_name_and_says_what_it_left_out(suites, pattern):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["nosuch"], "no domain named 'nosuch'; known: cloud, power, toy"),
+        (["nosuch"], "no domain named 'nosuch'; known: cloud, power, toy, traffic"),
         (["toy", "--only", "nothing"], "matches no check; known: square of two; zero"),
         (["toy", "--data", "/no/such/folder"], "no such folder"),
     ],

@@ -147,8 +147,9 @@ class Assignment:
 
 
 def heterogeneous(options: RunOptions, agents: int) -> dict[str, Any]:
-    """The domain's scenario whose groups have very different stakes: tenants, technologies,
-    signals with two and four phases.
+    """The domain's scenario whose groups have very different stakes.
+
+    Groups are tenants, technologies, or signals with two and with four phases.
 
     Raises:
         UserError: an unknown knob or a bad value, or a load where the scenario has none.

@@ -89,12 +89,14 @@ class Options(DomainOptions):
     )
     clamps: tuple[Clamp, ...] = knob(
         CLAMPS,
-        "which compound ratios (power, traffic: unclamped; no effect where guidance has all weight)",
+        "which compound ratios (power, traffic: unclamped; it has no effect where guidance has all "
+        "weight)",
         min_length=1,
     )
     long_updates: int = knob(
         3,
-        "updates of a run with long steps (0: no such runs, as on power, traffic), needs both clamps",
+        "updates of a run with long steps (0: no such runs, as on power and traffic), needs both "
+        "clamps",
         ge=0,
     )
     long_seeds: int = knob(3, "runs of every variant with long steps", ge=2)

@@ -29,17 +29,17 @@ from .suites import Check, skipped
 from .traffic_episodes import balance_rows, random_episode
 
 KNOWN = {
-    "cologne1": (1, 2015),
-    "cologne3": (3, 2856),
-    "cologne8": (8, 2046),
-    "manhattan_28x7": (196, 16317),
-    "anon_3_4_jinan_real": (12, 6295),
-    "anon_3_4_jinan_real_2000": (12, 4365),
-    "anon_3_4_jinan_real_2500": (12, 5494),
-    "anon_4_4_hangzhou_real": (16, 2983),
-    "anon_4_4_hangzhou_real_5816": (16, 6984),
+    "cologne1": (1, 2015, 2015),
+    "cologne3": (3, 4494, 2856),
+    "cologne8": (8, 2046, 2046),
+    "manhattan_28x7": (196, 16317, 15841),
+    "anon_3_4_jinan_real": (12, 6295, 6295),
+    "anon_3_4_jinan_real_2000": (12, 4365, 4365),
+    "anon_3_4_jinan_real_2500": (12, 5494, 5494),
+    "anon_4_4_hangzhou_real": (16, 2983, 2983),
+    "anon_4_4_hangzhou_real_5816": (16, 6984, 6984),
 }
-"""Signals, and vehicles that depart within the hour, by name of the file."""
+"""Signals, vehicles of the file, and those that depart within its hour, by name of the file."""
 HOUR = 3600.0
 _DEPTH = 3
 """Folders below the data folder that are searched."""
@@ -90,17 +90,18 @@ def cityflow_rows(roadnet: Path, flow: Path, seconds: float) -> list[Row]:
 
 def _rows(name: str, network: Network, demand: Demand, seconds: float) -> list[Row]:
     """Counts, an episode of the fixed programmes, and one of random actions."""
-    signals, vehicles = len(network.signals), demand.vehicles
-    if name in KNOWN:
-        rows = [
-            Row.near(f"{name}: signals", signals, "1", KNOWN[name][0], 0),
-            Row.near(f"{name}: vehicles", vehicles, "1", KNOWN[name][1], 0),
-        ]
-    else:
-        rows = [
-            Row.info(f"{name}: signals", signals, "1"),
-            Row.info(f"{name}: vehicles", vehicles, "1"),
-        ]
+    counts = {
+        "signals": len(network.signals),
+        "vehicles of the file": demand.vehicles + demand.dropped,
+        "vehicles within the hour": demand.vehicles,
+    }
+    known = KNOWN.get(name)
+    rows = [
+        Row.info(f"{name}: {what}", count, "1")
+        if known is None
+        else Row.near(f"{name}: {what}", count, "1", known[at], 0)
+        for at, (what, count) in enumerate(counts.items())
+    ]
     town = Town(SumoScenario(seconds=seconds), network, demand)
     simulator = TrafficSimulator(town)
     fixed = all(signal.programme for signal in network.signals)
@@ -113,6 +114,7 @@ def _rows(name: str, network: Network, demand: Demand, seconds: float) -> list[R
             *balance_rows(label, simulator.streets, balance),
             Row.info(f"{label}: mean trip time", metrics["trip_time_mean_s"], "s"),
             Row.info(f"{label}: unfinished share", metrics["unfinished_share"], "1"),
+            Row.info(f"{label}: deadlocks", metrics["deadlocks"], "1"),
         ]
     return rows
 
