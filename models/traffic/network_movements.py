@@ -91,7 +91,9 @@ def movement_graph(
     owner = np.repeat(np.arange(counts.size), counts)
     return MovementGraph(
         # The shortest lane still has room for one.
-        storage=np.asarray(network.lanes * np.maximum(network.length / service.spacing, 1.0)),
+        storage=np.asarray(
+            network.lanes * np.maximum(network.length / service.spacing, 1.0), np.float64
+        ),
         travel=network.length / network.speed,
         inflow=network.lanes / service.headway,
         source=network.move_from,

@@ -15,6 +15,7 @@ process's peak so far, so that sizes have to ascend.
 
 from __future__ import annotations
 
+import gc
 import resource
 import sys
 import time
@@ -82,7 +83,7 @@ class Options(Settings):
         return sides
 
     def filled(self, side: int) -> int:
-        """s before the first window: longer than most trips take, whole intervals."""
+        """Whole intervals, in s, before the first window: longer than most trips take."""
         return int(INTERVAL * round(max(FILL * side, 300.0) / INTERVAL))
 
     def scenario(self, side: int) -> GridScenario:
@@ -240,6 +241,7 @@ def _memory_rows(options: Options) -> list[Row]:
     for count in (FEW, MANY):
         tracemalloc.start()
         for seed in range(count):
+            gc.collect()  # when Python would do so by itself is not the question
             _play(short.model_copy(update={"seeds": seed}), simulator, side, "greedy")
         peaks.append(tracemalloc.get_traced_memory()[1] / 2**20)
         tracemalloc.stop()

@@ -46,7 +46,7 @@ class ClockedEngine(SumoEngine):
     """An engine that knows what its process has used."""
 
     def busy(self) -> float:
-        """s of processor time, of SUMO's process and of this one."""
+        """Processor time of SUMO's process and of this one, s."""
         # Linux numbers the processor clock of another process so; its C library hides the formula.
         clock = (~self._pid() << 3) | 2
         return time.clock_gettime(clock) + time.process_time()

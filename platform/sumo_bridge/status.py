@@ -1,10 +1,10 @@
 """What signals show, and how long still: a status document like the field's SPaT messages.
 
 The fields are those of a movement in SPaT (SAE J2735, ISO/TS 19091): ``state`` in its words,
-``minEndTime``, ``maxEndTime`` and ``likelyTime``, null where nothing is known. It is JSON for people
-and programs that want to know; no conformity to those standards, nor to NTCIP 1202, is claimed:
-times are seconds of the run, not tenths in the hour, and a signal group is a letter of the signal's
-state strings.
+``minEndTime``, ``maxEndTime`` and ``likelyTime``, null where nothing is known. It is JSON for
+people and programs that want to know; no conformity to those standards, nor to NTCIP 1202, is
+claimed: times are seconds of the run, not tenths in the hour, and a signal group is a letter of the
+signal's state strings.
 """
 
 from __future__ import annotations

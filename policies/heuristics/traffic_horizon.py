@@ -79,7 +79,7 @@ class Horizon:
     """The rule ``store-forward-mpc``.
 
     Args:
-        town: streets and demand; its program is made at the first decision.
+        town: streets and demand; its program is made at the first decision of an episode.
     """
 
     information: Information = "central"
@@ -98,9 +98,9 @@ class Horizon:
     def act(self, observation: Observation, rng: np.random.Generator) -> Ints:
         """Candidates ``[A]``."""
         del rng
-        if self._forecast is None:
+        if self._forecast is None or observation.time <= self._time:
+            # Another episode: nothing may be left of the last one, the solver's basis included.
             self._forecast = Forecast(self._town)
-        if observation.time <= self._time:  # another episode
             self._due[:] = 0.0
         self._time = observation.time
         order = observation.private["order"].astype(np.int64)

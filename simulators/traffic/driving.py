@@ -33,7 +33,8 @@ class Driving(Settings):
         2.1, "time between two cars that enter at the same origin", unit="s", usual="1.5..3", ge=0
     )
     clearance: bool = knob(
-        True, "a queue that turns green waits until those who crossed its path have left the junction"
+        True,
+        "a queue that turns green waits until those who crossed its path have left the junction",
     )
     entry: float = knob(
         4.5,

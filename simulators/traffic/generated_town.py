@@ -25,8 +25,6 @@ def generated(scenario: GridScenario | ArterialScenario) -> tuple[Network, Deman
         )
     else:
         network = arterial_network(scenario.signals, spacing=scenario.spacing)
-    demand = grid_demand(
-        network, rate=scenario.rate, seconds=scenario.seconds, seed=scenario.city
-    )
+    demand = grid_demand(network, rate=scenario.rate, seconds=scenario.seconds, seed=scenario.city)
     signals = webster(network, movement_flows(network, demand))
     return replace(network, signals=signals), demand

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 from ..interface import Doubles
 
@@ -35,3 +35,9 @@ class Readings:
     count: Doubles
     wait: Doubles
     longest: Doubles
+
+    def split(self, lanes: int) -> tuple[Readings, Readings]:
+        """Readings of the first ``lanes``, and of the rest."""
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        first = Readings(**{name: value[:lanes] for name, value in values.items()})
+        return first, Readings(**{name: value[lanes:] for name, value in values.items()})

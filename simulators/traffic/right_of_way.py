@@ -10,6 +10,9 @@ from array import array
 from collections import deque
 from math import inf
 
+import numpy as np
+
+from ..interface import Bools
 from .layout import Layout
 
 RED, YELLOW, YIELD, GO = range(4)
@@ -98,6 +101,19 @@ class RightOfWay:
         """
         until = self.inside_until
         return max((until[foe] for foe in self._layout.crosses[connection]), default=-inf) - _MEETS
+
+    def waiting(self) -> Bools:
+        """``[N]`` signals of which a line's head waits for a gap where there is room inside."""
+        layout = self._layout
+        found = np.zeros(len(layout.yielding), dtype=np.bool_)
+        for signal, row in enumerate(layout.yielding):
+            for connection in row:
+                lane = layout.connection_lane[connection]
+                if self.yielding[lane] and layout.network.waits_inside[connection]:
+                    vehicle = self._queues[lane][0]
+                    move = self._moves[vehicle][self._leg[vehicle]]
+                    found[signal] |= move == layout.connection_move[connection]
+        return found
 
     def gap(self, connection: int, vehicle: int, now: float) -> float:
         """``now`` if nobody with right of way is too near, else when to look again."""

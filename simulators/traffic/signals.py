@@ -121,6 +121,8 @@ class TrafficSimulator:
     def _observe(self) -> Observation:
         readings = self._detectors.read(self.streets)
         streets = self.streets
+        if self.scenario.timing.clear_inside:
+            self.timing.inside = streets.waiting_for_gaps()
         observation, self._waiting = self._observer.observe(
             readings,
             self.timing,

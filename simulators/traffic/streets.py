@@ -15,8 +15,10 @@ from collections.abc import Callable, Sequence
 from math import inf, nan
 from typing import Any
 
+import numpy as np
+
 from ..calendar import Calendar, Wake
-from ..interface import Doubles
+from ..interface import Bools, Doubles
 from .demand import Demand
 from .kinematics import stretch
 from .layout import RANKS, Layout
@@ -387,6 +389,12 @@ class Streets:
         if leg == len(moves):
             return -1
         return self.layout.connection_of[self.lane_of[vehicle]][moves[leg]]
+
+    def waiting_for_gaps(self) -> Bools:
+        """``[N]`` signals at which somebody waits for a gap, as cars do inside a junction."""
+        return self._rights.waiting() | np.array(
+            [any(self.inside.get(at) for at in row) for row in self.layout.yielding], dtype=np.bool_
+        )
 
     def driving(self) -> int:
         """Vehicles that have entered and not arrived."""

@@ -25,6 +25,15 @@ class TimingSettings(Settings):
         0.0, "all-red between yellow and the next green", unit="s", usual="0..2", ge=0, le=10
     )
     min_green: float = knob(5.0, "shortest green of a phase", unit="s", usual="5..7", ge=0, le=60)
+    clear_inside: float = knob(
+        0.0,
+        "longest extension of a green while somebody stands inside the junction waiting for a gap: "
+        "who is caught there by the next phase can lock a large junction (0: none)",
+        unit="s",
+        usual="0..60",
+        ge=0,
+        le=300,
+    )
     max_red: float = knob(
         120.0,
         "red after which somebody who waits is served, whatever the policy wants (0: never)",
@@ -55,6 +64,7 @@ class Timing:
     Attributes:
         phase: ``[N]`` index of the green that is shown or under way.
         since: ``[N]`` s when it began (in the future while yellow is shown).
+        inside: ``[N]`` whether somebody stands inside the junction; whoever reads detectors sets it.
 
     Raises:
         ValueError: yellow and all-red together do not leave a second of green in an interval.
@@ -79,6 +89,7 @@ class Timing:
         self.phases = np.array([len(signal.greens) for signal in self.signals], dtype=np.int64)
         self.phase = np.zeros(count, dtype=np.int64)
         self.since = np.full(count, start)
+        self.inside: Bools = np.zeros(count, dtype=np.bool_)
         self._letters()
         self._red_since = np.full(self.serves.shape[::2], start)
         self._red_since[self.serves[:, 0]] = np.inf
@@ -95,8 +106,10 @@ class Timing:
         self._ever = self.serves.any(axis=1)
 
     def open(self, now: float) -> Bools:
-        """``[N]`` whether the minimum green is over, so that a change may begin."""
-        return now - self.since >= self.settings.min_green - 1e-9
+        """``[N]`` whether a change may begin: the minimum green is over, and the junction empty."""
+        settings = self.settings
+        least = settings.min_green + settings.clear_inside * self.inside
+        return now - self.since >= least - 1e-9
 
     def red(self, now: float, waiting: Bools) -> Doubles:
         """``[N, P]`` longest red of anybody waiting whom the phase would serve, s.

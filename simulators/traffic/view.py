@@ -152,7 +152,7 @@ class View:
             [
                 *by_phase[:5],
                 served,
-                total - served,
+                np.maximum(total - served, 0.0),
                 by_phase[5],
                 longest,
                 red,

@@ -4,8 +4,34 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
+
+from ...interface import Ints
 from ..files.sumo_net_parts import read_parts
 from ..network import Network
+
+
+def inner_lanes(net: Path, network: Network) -> tuple[tuple[str, ...], Ints]:
+    """SUMO's ids of the lanes inside signalled junctions, and the signal of each ``[n]``.
+
+    Raises:
+        DataError: not a SUMO network.
+    """
+    parts = read_parts(net)
+    signal_of = {signal.name: at for at, signal in enumerate(network.signals)}
+    owner: dict[str, int] = {}
+    for join in parts.joins:
+        signal = signal_of.get(join.tag.values.get("tl", ""))
+        if signal is not None and join.via:
+            owner[join.via.rsplit("_", 2)[0]] = signal
+    names: list[str] = []
+    signals: list[int] = []
+    for name, edge in parts.edges.items():
+        signal = owner.get(name.rsplit("_", 1)[0]) if edge.inside else None
+        if signal is not None:
+            names += [f"{name}_{at}" for at in range(len(edge.lanes))]
+            signals += [signal] * len(edge.lanes)
+    return tuple(names), np.array(signals, dtype=np.int64)
 
 
 def lane_ids(net: Path, network: Network) -> tuple[str, ...]:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...actions import checked_choices
-from ...interface import Bools, Doubles, Observation, Spec, Step
+from ...interface import Bools, Doubles, Ints, Observation, Spec, Step
 from ..files.sumo_config import read_sumo_files
 from ..files.sumo_export import export_sumo
 from ..observer import Observer
@@ -22,6 +22,7 @@ from ..readings import Readings
 from ..timing import Change, Timing
 from ..town import Town
 from .install import find_sumo
+from .lanes import inner_lanes, lane_ids
 from .process import SumoEngine
 from .programmes import write_actuated, write_static
 from .tripinfo import TripReport
@@ -66,6 +67,7 @@ class SumoSimulator:
         self._loaded: tuple[str, SumoEngine] | None = None
         self._expected = max(float((town.demand.depart < scenario.seconds).sum()), 1.0)
         self._plan = ""
+        self._inner: Ints = np.zeros(0, dtype=np.int64)
         self._epoch = -1
         self._report: TripReport | None = None
 
@@ -174,6 +176,9 @@ class SumoSimulator:
             binary=self._binary,
             options=("--additional-files", str(self._write(plan, folder))) if plan else (),
         )
+        if scenario.timing.clear_inside:
+            inner, self._inner = inner_lanes(files.network, town.network)
+            engine.lanes([*lane_ids(files.network, town.network), *inner])
         self._loaded = (plan, engine)
         return engine
 
@@ -197,6 +202,10 @@ class SumoSimulator:
         ]
 
     def _observe(self, readings: Readings) -> Observation:
+        if self._inner.size:
+            readings, inner = readings.split(self.town.network.lane_link.size)
+            standing = np.bincount(self._inner, inner.queue, minlength=len(self.timing.signals))
+            self.timing.inside = standing > 0.0
         counters = self._engine.counters
         observation, self._waiting = self._observer.observe(
             readings,
@@ -212,7 +221,8 @@ class SumoSimulator:
         spec, interval = self.spec, self.scenario.interval
         owner = self.town.owner
         slot = np.where(owner >= 0, owner, spec.agents)
-        standing = np.bincount(slot, weights=readings.queue, minlength=spec.agents + 1)
+        queue = readings.queue[: owner.size]
+        standing = np.bincount(slot, weights=queue, minlength=spec.agents + 1)
         scale = interval / self._expected
         own = -standing[: spec.agents] * scale
         common = -float(standing[spec.agents] + self._engine.counters.pending) * scale
