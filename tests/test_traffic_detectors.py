@@ -34,7 +34,9 @@ def recomputed(found, interval=INTERVAL):
             speed = found.speed[vehicle]
             free = (found.ready[vehicle] - now) * speed
             came = found.ready[vehicle] - slot * space / speed
-            stands = came <= now and not (moves and now > motion.started[lane] + START * slot)
+            stands = free <= slot * space
+            if moves and now - motion.started[lane] > START * slot:
+                stands = False
             away = slot * space if stands else max(free, rank * space)
             out["count"][lane] += 1
             out["near"][lane] += away <= NEAR
@@ -116,7 +118,7 @@ def test_vehicles_queue_where_the_one_before_lets_them():
 def test_a_queue_starts_from_its_head_and_who_has_not_started_still_waits():
     # Ten stand from their arrivals on; 5 s after green the wave has reached 5 / 1.3 = 3 of them.
     departures = [3.0 * k for k in range(10)]
-    before, after = (readings(at(time, RED, departures)) for time in (60.0, 65.0))
+    before, after = (readings(at(time, RED, departures)) for time in (59.9, 65.0))
     assert before["queue"][0] == 10
     assert after["count"][0] == 7  # at 60, 62 and 64 s three have crossed
     assert after["queue"][0] == 6  # the fourth moves

@@ -1,6 +1,7 @@
 """Plans of the signals' own controllers: exact times, gap-out and max-out, who is in control."""
 
 from dataclasses import replace
+from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ from fairlead.simulators.traffic.plans import Programmes, plan_signals
 from fairlead.simulators.traffic.programme import Signal
 from fairlead.simulators.traffic.scenario import GridScenario
 from fairlead.simulators.traffic.signals import TrafficSimulator
+from fairlead.simulators.traffic.streets import Streets
 from fairlead.simulators.traffic.timing import Change, Timing, TimingSettings
 from fairlead.simulators.traffic.town import Town, town_of
 
@@ -42,20 +44,21 @@ def crossing(trips=(), *, steps=STEPS, seconds=120.0, **timing):
 
 def lamps(town, plan, seconds=None):
     """``(time, state)`` that the one signal shows under a plan, and the simulator."""
-    simulator = TrafficSimulator(town)
-    simulator.use_local(plan)
-    simulator.reset(0)
-    shown = [(0.0, simulator.streets._rights._shown[0])]
-    show = simulator.streets.show
+    simulator, shown, show = TrafficSimulator(town), [], Streets.show
 
-    def spy(at, state):
-        if state != shown[-1][1]:
-            shown.append((simulator.streets.calendar.now, state))
-        show(at, state)
+    def spy(self, signal, state):
+        now = self.calendar.now
+        if shown and shown[-1][0] == now:  # only the last one counts
+            shown.pop()
+        if not shown or shown[-1][1] != state:
+            shown.append((now, state))
+        show(self, signal, state)
 
-    simulator.streets.show = spy
-    for _ in range(int((seconds or town.scenario.seconds) // 10)):
-        simulator.step(np.zeros(1, dtype=np.int64))
+    with patch.object(Streets, "show", spy):
+        simulator.use_local(plan)
+        simulator.reset(0)
+        for _ in range(int((seconds or town.scenario.seconds) // 10)):
+            simulator.step(np.zeros(1, dtype=np.int64))
     return shown, simulator
 
 

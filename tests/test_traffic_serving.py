@@ -1,4 +1,4 @@
-"""A real daemon that serves traffic signals: as the policy offline, whatever the requests are like."""
+"""A real daemon that serves signals: as the policy offline, whatever the requests are like."""
 
 from __future__ import annotations
 

@@ -59,8 +59,9 @@ class ActuatedControl:
                 return count
             calendar.run_until(self._look)
             changes = self._actuated.decide(self._look, self._loops.detected(self._streets))
-            count += len({change.signal for change in changes})
-            self._due = deque(sorted([*self._due, *changes], key=lambda change: change.time))
+            if changes:
+                count += len({change.signal for change in changes})
+                self._due = deque(sorted([*self._due, *changes], key=lambda change: change.time))
             self._show_before(calendar.now, including=True)
             self._look += EVERY
 
