@@ -6,7 +6,7 @@ signals only, because sums and shares are of all.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -80,3 +80,25 @@ class TrafficWatch:
         sums = np.bincount(self._group_of, weights=values, minlength=len(self._groups))
         named = zip(self._groups, sums.tolist(), strict=True)
         return [Figure(metric, total, {"group": group}) for group, total in named]
+
+
+def measured(before: Mapping[str, float], after: Mapping[str, float]) -> dict[str, float]:
+    """What a bridge reports of an interval (``Client.report``), from the simulator's figures.
+
+    Args:
+        before: ``TrafficSimulator.metrics()``.
+        after: the same one interval later.
+
+    Returns:
+        Fields of the report to values in base units.
+    """
+
+    def total(figures: Mapping[str, float]) -> float:
+        return figures["delay_mean_s"] * (figures["finished_trips"] + figures["running_trips"])
+
+    return {
+        # Figures of trips on the way are estimates and may fall a little.
+        "delay_seconds": max(total(after) - total(before), 0.0),
+        "trips": after["finished_trips"] - before["finished_trips"],
+        "phase_changes": after["switches"] - before["switches"],
+    }

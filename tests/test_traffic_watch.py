@@ -12,7 +12,7 @@ from fairlead.ops import contract
 from fairlead.platform.decision.types import Request
 from fairlead.platform.metrics.meter import ContractMeter
 from fairlead.platform.tasks import DomainFactory
-from fairlead.platform.traffic_watch import TrafficWatch
+from fairlead.platform.traffic_watch import TrafficWatch, measured
 from fairlead.policies.heuristics.traffic_local import local
 
 SETTINGS = {"rows": 2, "columns": 3, "rate": 600.0, "seconds": 900.0, "mixed": True}
@@ -121,3 +121,22 @@ def test_decisions_about_some_signals_or_with_blind_detectors_tell_nothing():
     agent = SEEN[5].agent.copy()
     agent[1] = np.nan
     assert figures(replace(SEEN[5], agent=agent)) == {}
+
+
+def test_an_intervals_report_is_what_the_figures_grew_by():
+    simulator = DomainFactory("traffic", "grid", SETTINGS).simulator()
+    seen, rule = simulator.reset(2), {rule.name: rule for rule in local(SPEC)}["greedy"]
+    before, total = simulator.metrics(), {}
+    for _ in range(simulator.spec.horizon):
+        seen = simulator.step(rule.act(seen, None)).observation
+        after = simulator.metrics()
+        found = measured(before, after)
+        assert set(found) <= set(contract.REPORTED["traffic"])
+        assert all(value >= 0.0 for value in found.values())
+        for name, value in found.items():
+            total[name] = total.get(name, 0.0) + value
+        before = after
+    assert total["trips"] == after["finished_trips"]
+    assert total["phase_changes"] == after["switches"]
+    delay = after["delay_mean_s"] * (after["finished_trips"] + after["running_trips"])
+    assert total["delay_seconds"] == pytest.approx(delay, rel=0.05)

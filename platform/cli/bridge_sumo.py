@@ -181,7 +181,7 @@ def _alone(local: str, run: Driven) -> list[Row]:
     from ..rows import Row
 
     return [
-        Row.info(f"{local} alone: delay, mean of a trip", run.trips.resco_delay, "s"),
+        Row.info(f"{local} alone: delay, mean of a trip", run.trips.charged_delay, "s"),
         Row.info(f"{local} alone: trips that did not end", run.trips.unfinished_share, "1"),
         Row.at_most(f"{local} alone: unsafe changes", run.unsafe, "", 0),
     ]
@@ -195,14 +195,14 @@ def _rows(run: Driven, alone: Driven | None) -> list[Row]:
 
     trips, delay = run.trips, "delay, mean of a trip"
     asked = max(sum(run.sources.values()), 1)
-    bounded = None if alone is None else 1.1 * alone.trips.resco_delay
+    bounded = None if alone is None else 1.1 * alone.trips.charged_delay
     milli = 1e3 * run.seconds
     return [
         Row.at_most("unsafe changes of lamps", run.unsafe, "", 0),
         Row.at_most("signals taken out of service", len(run.stopped), "", 0),
-        Row.info(delay, trips.resco_delay, "s")
+        Row.info(delay, trips.charged_delay, "s")
         if bounded is None
-        else Row.at_most(delay, trips.resco_delay, "s", bounded),
+        else Row.at_most(delay, trips.charged_delay, "s", bounded),
         Row.info("trip time, mean of those that ended", trips.trip_time, "s"),
         Row.info("trips that did not end", trips.unfinished_share, "1"),
         *(

@@ -2,7 +2,7 @@
 
 Quiet decisions, bad sensors, late and malformed requests, a refused bundle, a shadow, a canary, a
 promotion, a roll-back; at last an outage of all sensors, which is a page. All of that happens to a
-cloud domain; a power system follows the same daemon all the while.
+cloud domain; a power system and a few streets follow the same daemon all the while.
 """
 
 from __future__ import annotations
@@ -27,8 +27,10 @@ from ..client.asking import Client, Unavailable
 from ..drive.spawn import OwnDaemon
 from ..files import UserError
 from ..train_config import load_config
+from . import rehearsal_traffic
 from .exposition import Exposition
 from .rehearsal_power import POWER, VALID, enrol, plant, trained
+from .rehearsal_traffic import TRAFFIC, streets
 from .training import TrainingMetrics
 
 AGENTS = 12
@@ -62,7 +64,7 @@ _QUICK = (
 
 
 class Rehearsal:
-    """A daemon of our own with two bundles and one of power, and clients that play the script.
+    """A daemon of our own with two bundles, one of power, one of traffic; clients play the script.
 
     Args:
         folder: for bundles, state and sockets.
@@ -75,7 +77,9 @@ class Rehearsal:
             for seed in (1, 2)
         ]
         # The daemon serves what its registry has a champion for, beside the bundle it is given.
-        enrol(trained(folder / "power"), folder / "state" / "registry")
+        registry = folder / "state" / "registry"
+        enrol(trained(folder / "power"), registry)
+        enrol(rehearsal_traffic.trained(folder / "traffic"), registry)
         self._admin = folder / "admin.sock"
         self.daemon = OwnDaemon(
             self.bundles[0],
@@ -91,6 +95,7 @@ class Rehearsal:
                 "slot.drift.window=64",
                 f"tick.{DOMAIN}=1.0",
                 f"tick.{POWER}=1.0",
+                f"tick.{TRAFFIC}=1.0",
                 f"slots.{POWER}.expiry={VALID}",
             ],
         )
@@ -103,7 +108,7 @@ class Rehearsal:
         self.daemon.start()
         try:
             self.daemon.wait()
-            with plant(self.daemon.url):
+            with plant(self.daemon.url), streets(self.daemon.url):
                 yield f"127.0.0.1:{self.daemon.port}"
         finally:
             self.daemon.stop()

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from ..settings import Settings, knob
-from .kinematics import LOST
 
 
 class Driving(Settings):
     """How queues discharge, spill back and give way."""
 
     lost: float = knob(
-        LOST, "green until the first car of a standing queue crosses", unit="s", usual="0..2", ge=0
+        1.0, "green until the first car of a standing queue crosses", unit="s", usual="0..2", ge=0
     )
     yellow_used: float = knob(
         1.0, "yellow during which cars still cross", unit="s", usual="0..3", ge=0
@@ -32,10 +31,6 @@ class Driving(Settings):
     insertion: float = knob(
         2.1, "time between two cars that enter at the same origin", unit="s", usual="1.5..3", ge=0
     )
-    clearance: bool = knob(
-        True,
-        "a queue that turns green waits until those who crossed its path have left the junction",
-    )
     entry: float = knob(
         4.5,
         "speed at which cars enter at an origin (SUMO starts them from a stand, a car's length in)",
@@ -44,7 +39,5 @@ class Driving(Settings):
         ge=0,
     )
     inside: bool = knob(
-        False,
-        "cars may wait for their gap inside the junction without stopping who follows (in SUMO they "
-        "mostly stop them)",
+        True, "cars wait for their gap inside the junction, as many as its shape has room for"
     )

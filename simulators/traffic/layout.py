@@ -10,10 +10,10 @@ import numpy as np
 from ..interface import Doubles, Ints
 from .demand import Kind
 from .driving import Driving
-from .kinematics import CREEP, SIGHT, clearing, headway, speed_after, stretch
+from .kinematics import CREEP, SIGHT, STAND, clearing, headway, speed_after, starting, stretch
 from .network import Network
 
-RANKS = 6
+RANKS = 8
 """Places in a discharging queue whose crossing speed differs; later ones cross at full speed."""
 
 
@@ -29,13 +29,13 @@ class Layout:
         yields: per connection, those that it gives way to.
         yielding: per signal, its connections that give way to any.
         manner: per kind, m/s that it reaches and stays below, m/s^2 up and down.
-        crosses: per connection, those of its signal that its path meets.
         length: m of every lane; room: m that its vehicles may take; clear: s until freed space is
             usable upstream.
         limit: m/s of every link.
         end: m/s at which the end of a movement's link is approached.
         head: s between two cars leaving a queue, ``[kind][connection]``.
         turn: ``(s, m/s)`` to pass the junction and speed at its end, for crossing at full speed.
+        pace: s between the first of a standing queue and the next one, by rank.
         crept, slow: the same where a connection must give way, which is crossed slowly.
         start: the same for the first :data:`RANKS` of a queue.
         need: s that a gap must last to cross from a stand.
@@ -91,18 +91,7 @@ class Layout:
             if owner >= 0:
                 self.of_signal[owner].append((at, index[at]))
         self.controlled = [owner >= 0 for owner in signal]
-        self.crosses = self._crossing(signal)
         self.yielding = [[at for at, _ in row if self.yields[at]] for row in self.of_signal]
-
-    def _crossing(self, signal: list[int]) -> list[tuple[int, ...]]:
-        """Per controlled connection, those of its signal whose path it crosses or joins."""
-        found: list[set[int]] = [set() for _ in signal]
-        for at, foes in enumerate(self.yields):
-            for foe in foes:
-                if signal[at] == signal[foe] >= 0:
-                    found[at].add(foe)
-                    found[foe].add(at)
-        return [tuple(sorted(row)) for row in found]
 
     def _inner(self, network: Network) -> Doubles:
         """``[L]`` m inside the junction before a link on which its queue may stand, too.
@@ -130,6 +119,7 @@ class Layout:
         self.end: list[float] = approach.tolist()
         slow = approach[moves].tolist()
         self.head: list[list[float]] = []
+        self.pace: list[list[list[float]]] = []
         self.crept: list[list[float]] = []
         self.slow: list[list[tuple[float, float]]] = []
         self.turn: list[list[tuple[float, float]]] = []
@@ -138,12 +128,14 @@ class Layout:
         for kind in self.kinds:
             rows = list(zip(turn_length, turn_speed, slow, strict=True))
             self.head.append([headway(kind, speed) for _, speed, _ in rows])
+            paces = [[starting(kind, rank, speed) for rank in range(RANKS)] for _, speed, _ in rows]
+            self.pace.append(paces)
             self.crept.append([headway(kind, min(speed, CREEP)) for _, speed, _ in rows])
             self.turn.append([_passing(kind, m, v, min(entry, v)) for m, v, entry in rows])
             self.slow.append([_passing(kind, m, v, min(CREEP, v)) for m, v, _ in rows])
             starts = [
                 [
-                    _passing(kind, m, v, speed_after(rank * kind.space + 1.0, 0.0, v, kind.accel))
+                    _passing(kind, m, v, speed_after(rank * kind.space + STAND, 0.0, v, kind.accel))
                     for rank in range(RANKS)
                 ]
                 for m, v, _ in rows

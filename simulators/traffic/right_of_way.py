@@ -21,8 +21,6 @@ _STATUS = {"r": RED, "u": RED, "y": YELLOW, "g": YIELD, "s": YIELD, "o": YIELD}
 """By letter of a state; others are :data:`GO`."""
 _CROSSED = 1.0
 """Seconds for which a crossing keeps its conflict area."""
-_MEETS = 1.5
-"""Seconds that the first car of a queue takes to where other paths cross its own."""
 _LOOK = 3
 """Vehicles of a lane with right of way that are looked at."""
 
@@ -43,8 +41,7 @@ class RightOfWay:
     Attributes:
         status: per connection, what it shows.
         until: per connection, s until which its yellow is still used.
-        last: per connection, s of the last crossing; inside_until: s at which that vehicle has left
-            the junction.
+        last: per connection, s of the last crossing.
         yielding: per lane, whether its head waits for a gap.
     """
 
@@ -67,7 +64,6 @@ class RightOfWay:
         self.status = [GO if not layout.yields[at] else YIELD for at in range(connections)]
         self.until = [inf] * connections
         self.last = [-inf] * connections
-        self.inside_until = [-inf] * connections
         self.yielding = [False] * len(layout.lane_link)
         self._shown = [""] * len(layout.of_signal)
 
@@ -93,14 +89,6 @@ class RightOfWay:
             elif old < YIELD:
                 opened.append(connection)
         return opened, closed
-
-    def cleared(self, connection: int) -> float:
-        """When those who crossed its path before it turned green are out of its way, s.
-
-        Less the time that the first car takes to where paths meet.
-        """
-        until = self.inside_until
-        return max((until[foe] for foe in self._layout.crosses[connection]), default=-inf) - _MEETS
 
     def waiting(self) -> Bools:
         """``[N]`` signals of which a line's head waits for a gap where there is room inside."""

@@ -146,8 +146,6 @@ class Streets:
         if self.ready[queue[0]] < now:
             self._rank[lane] = 0
             self._free[lane] = max(self._free[lane], now + self.layout.driving.lost)
-            if self.layout.driving.clearance:
-                self._free[lane] = max(self._free[lane], self._rights.cleared(connection))
         self._wake(lane, now)
 
     # Events.
@@ -348,10 +346,10 @@ class Streets:
             seconds, speed = layout.slow[kind][connection]
         elif delay > _STOOD and rank < RANKS:
             self._rank[lane] = rank + 1
+            self._free[lane] = now + layout.pace[kind][connection][rank]
             seconds, speed = layout.start[kind][connection][rank]
         else:
             seconds, speed = layout.turn[kind][connection]
-        self._rights.inside_until[connection] = now + seconds + layout.kinds[kind].length / speed
         self._enter(vehicle, self.leg[vehicle] + 1, target, now + seconds, speed)
 
     def _enter(self, vehicle: int, leg: int, lane: int, time: float, speed: float) -> None:
