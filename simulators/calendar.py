@@ -25,6 +25,19 @@ class Wake:
         self.callbacks: list[Callable[[Any], None]] | None = callbacks
 
 
+class Timer(Wake):
+    """The one event of a numbered actor, scheduled again and again.
+
+    Its callback restores ``callbacks`` from ``again``.
+    """
+
+    __slots__ = ("actor", "again")
+
+    def __init__(self, actor: int, again: list[Callable[[Any], None]]):
+        super().__init__(again)
+        self.actor, self.again = actor, again
+
+
 def _absolute(queue: list[Any], serial: Iterator[int]) -> Callable[[float, Wake], None]:
     """``at(time, event)``: schedule at an absolute time, without rounding through a delay."""
     following = serial.__next__

@@ -111,7 +111,7 @@ class Session:
         self._street, self._plan, self._client = street, plan, client
         self._deadline, self._speed, self._status = deadline, speed, status
         self._watch = watch
-        self.observer = Observer(street.town)
+        self._observer = Observer(street.town)
         self._agents = street.town.approaches.agents
         self._interval = int(street.town.scenario.interval)
 
@@ -131,7 +131,8 @@ class Session:
         self._log, self._answer = _Log(), None
         self._sources = [LOCAL] * len(signals)
         self._street.begin(seed)
-        readings, waiting = self._street.read(), np.zeros((0, 0), np.bool_)
+        readings = self._street.read()
+        waiting = self._waiting(readings)
         begun = time.monotonic()
         for second in range(self._street.seconds):
             self._keep_time(begun, second)
@@ -141,7 +142,7 @@ class Session:
             if second % self._interval == 0:
                 self._report()
                 readings = self._street.read()
-                seen, waiting = self._look(readings, second)
+                seen = self._look(readings, second)
                 self._answer = self._ask(seen, second, name)
                 self._count(seen)
             if seen is not None or self._answer is None:
@@ -175,15 +176,16 @@ class Session:
         # A twentieth of a second late is the operating system's, more is ours.
         self._log.late += left < -0.05
 
-    def _look(self, readings: Readings, second: int) -> tuple[Observation, Bools]:
+    def _look(self, readings: Readings, second: int) -> Observation:
         counters = self._street.counters
-        return self.observer.observe(
+        observation, _ = self._observer.observe(
             readings,
             self._filter.timing,
             driving=counters.running,
             outside=counters.pending,
             epoch=second // self._interval,
         )
+        return observation
 
     def _waiting(self, readings: Readings) -> Bools:
         """``[N, J]`` whether somebody waits at a letter of a signal's states."""
@@ -257,7 +259,7 @@ class Session:
     def _requests(self, seen: Observation, answer: Answer, now: float) -> list[PhaseRequest]:
         """What the daemon wants of those signals that have a choice."""
         signals = self._street.town.network.signals
-        wanted = self.observer.wanted(seen, answer.actions, self._filter.timing)
+        wanted = self._observer.wanted(seen, answer.actions, self._filter.timing)
         return [
             PhaseRequest(
                 signals[signal].name,

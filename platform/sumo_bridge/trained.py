@@ -35,10 +35,12 @@ def street_of(bundle: Bundle) -> Town:
     except DataError as error:
         raise UserError(str(error)) from error
     own = Observer(town).spec
-    if spec.agents != own.agents or spec.candidate_features != own.candidate_features:
+    features = (spec.agent_features, spec.candidate_features)
+    if spec.agents != own.agents or features != (own.agent_features, own.candidate_features):
         raise UserError(
             f"{bundle.folder} is about {spec.agents} signals with "
-            f"{len(spec.candidate_features)} features of a phase; these streets have "
-            f"{own.agents} with {len(own.candidate_features)}"
+            f"{len(spec.agent_features)} features, and {len(spec.candidate_features)} of a phase; "
+            f"these streets have {own.agents} with {len(own.agent_features)}, and "
+            f"{len(own.candidate_features)}, or others of the same number"
         )
     return town

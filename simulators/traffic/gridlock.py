@@ -20,7 +20,8 @@ def deadlocked(streets: Streets, *, known: AbstractSet[int] = frozenset()) -> li
 
     The greatest set of lanes whose heads find no room, now or once all that was left is usable, on
     any lane that they could enter, each of which is in the set. Lanes that wait for a ring of
-    others are in it, too. The set only grows while an episode lasts.
+    others are in it, too. The set only grows while an episode lasts. A head that could still move
+    to a waiting place inside its junction does not count.
 
     Args:
         streets: at one instant.

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from ..calendar import Calendar, Wake
+from ..calendar import Calendar, Timer, Wake
 from ..interface import Bools, Doubles
 from .demand import Demand
 from .kinematics import stretch
@@ -28,16 +28,6 @@ from .storage import Storage
 
 _STOOD = 0.5
 """Seconds of delay beyond which a vehicle has lost its speed."""
-
-
-class _Timer(Wake):
-    """The one event of an actor: a lane, a waiting place inside a junction, or an origin."""
-
-    __slots__ = ("actor", "again")
-
-    def __init__(self, actor: int, again: list[Callable[[Any], None]]) -> None:
-        super().__init__(again)
-        self.actor, self.again = actor, again
 
 
 class Streets:
@@ -72,7 +62,7 @@ class Streets:
         self._lanes, self._origins = lanes, lanes + connections
         actors = self._origins + len(layout.limit)
         again: list[Callable[[Any], None]] = [self._fire]
-        self._timers = [_Timer(actor, again) for actor in range(actors)]
+        self._timers = [Timer(actor, again) for actor in range(actors)]
         self._due = [inf] * actors
         self._at = calendar.at
         self.queues: list[deque[int]] = [deque() for _ in range(lanes)]
@@ -156,7 +146,7 @@ class Streets:
             self._due[actor] = time
             self._at(time, self._timers[actor])
 
-    def _fire(self, timer: _Timer) -> None:
+    def _fire(self, timer: Timer) -> None:
         timer.callbacks = timer.again
         actor = timer.actor
         now = self.calendar.now

@@ -169,7 +169,8 @@ def _vehicles(network: Network, demand: Demand) -> Iterator[str]:
 
 
 def _kind(kind: Kind) -> str:
-    # SUMO's own bounds of a driver's speed factor; without spread everybody has the mean.
+    # SUMO's own bounds of a driver's speed factor. Where only a mean is given it adds a deviation
+    # of its own, so the absent one is said as well.
     factor = f"normc({kind.factor},{kind.spread},0.2,2)" if kind.spread else f"{kind.factor}"
     return _element(
         "vType",
@@ -180,6 +181,7 @@ def _kind(kind: Kind) -> str:
         accel=kind.accel,
         decel=kind.decel,
         speedFactor=factor,
+        speedDev=kind.spread,
         maxSpeed=kind.top,
         sigma=kind.sigma,
     )
