@@ -88,7 +88,7 @@ def test_a_domain_has_its_own_metrics_and_no_other_has_them():
 
 
 def test_what_bridges_report_are_the_domains_own_counters():
-    assert set(contract.REPORTED) == {"power"}
+    assert set(contract.REPORTED) == {"power", "traffic"}
     for domain, names in contract.REPORTED.items():
         for name, metric in names.items():
             assert metric == f"{domain}_{name}_total"

@@ -1,10 +1,11 @@
 """How many vehicles every phase lets go in one interval: the one-interval map of store and forward.
 
-A lane with green for ``t`` seconds discharges ``min(vehicles that come, rate t)`` (Gazis and Potts's
-store and forward with the queue's own limit). Two things that streets do are added in closed form:
-who wants a movement that is red stops everybody behind it, so a lane of which only the share ``g``
-may go lets ``g / (1 - g)`` pass in the mean; and a green that gives way takes the gaps that Poisson
-traffic leaves (Siegloch's formula). What is discharged joins the lanes of the next link.
+A lane with green for ``t`` seconds discharges ``min(vehicles that come, rate t)`` (store and forward
+after Gazis and Potts, with the queue's own limit). Two things that streets do are added in closed
+form: who wants a movement that is red stops everybody behind, so that a lane of which only the
+share ``g`` may go lets ``g (1 - g^n) / (1 - g)`` of ``n`` pass in the mean; and a green that gives
+way takes the gaps that Poisson traffic leaves (Siegloch's formula). What is discharged joins the
+lanes of the next link.
 """
 
 from __future__ import annotations
@@ -117,8 +118,8 @@ class Effects:
         self._pass = (part * self._gap) @ self._leaves
         some = self._part > 1e-9
         self._pass = np.divide(self._pass, self._part, out=np.zeros_like(self._pass), where=some)
-        red = np.maximum(1.0 - self._part, 1e-9)
-        self._blocked = np.where(self._part > 1.0 - 1e-6, np.inf, self._part / red)
+        self._mixed = self._part < 1.0 - 1e-6
+        self._red = np.where(self._mixed, 1.0 - self._part, 1.0)
         of_lane = np.divide(
             part,
             self._part @ self._leaves.swapaxes(1, 2),
@@ -139,8 +140,8 @@ class Effects:
         seconds = self._interval - self._lost * ~current
         capacity = self._lane_rate[:, None, :] * seconds * self._pass
         there = np.where(self.lane >= 0, arriving[np.maximum(self.lane, 0)], 0.0)[:, None, :]
-        leaving = np.minimum(np.minimum(there, capacity), self._blocked)
-        leaving *= self._part > 1e-9
+        before_red = self._part * (1.0 - self._part**there) / self._red
+        leaving = np.minimum(np.where(self._mixed, before_red, there), capacity)
         by_connection = (leaving @ self._leaves.swapaxes(1, 2)) * self._onto
         return Discharge(leaving, by_connection @ self._joins)
 

@@ -97,10 +97,13 @@ class RightOfWay:
         for signal, row in enumerate(layout.yielding):
             for connection in row:
                 lane = layout.connection_lane[connection]
-                if self.yielding[lane] and layout.network.waits_inside[connection]:
-                    vehicle = self._queues[lane][0]
-                    move = self._moves[vehicle][self._leg[vehicle]]
-                    found[signal] |= move == layout.connection_move[connection]
+                queue = self._queues[lane]
+                room = layout.network.waits_inside[connection]
+                if queue and self.yielding[lane] and room:
+                    vehicle = queue[0]
+                    leg, moves = self._leg[vehicle], self._moves[vehicle]
+                    wanted = moves[leg] if leg < len(moves) else -1
+                    found[signal] |= wanted == layout.connection_move[connection]
         return found
 
     def gap(self, connection: int, vehicle: int, now: float) -> float:
