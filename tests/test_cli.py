@@ -182,7 +182,7 @@ def test_registry_suggests_names():
 def test_templates_read_back_as_the_same_scenario(tmp_path, domain, scenario):
     kind = domain.scenarios[scenario]
     file = tmp_path / "scenario.toml"
-    name, value = next((name, value) for name, value in kind() if type(value) is int)
+    name, value = next((name, value) for name, value in kind() if type(value) in (int, float))
     changed = kind(**{name: value + 1})
     file.write_text(template(changed, title="a [title]"), encoding="utf-8")
     assert load(kind, file=file, overrides=[]) == changed != kind()

@@ -8,7 +8,6 @@ import numpy as np
 
 from ...simulators.interface import Doubles
 from ...simulators.traffic.demand import Demand, Kind
-from ...simulators.traffic.driving import Driving
 from ...simulators.traffic.generated import LIMIT, grid_network
 from ...simulators.traffic.network import Network
 from ...simulators.traffic.scenario import GridScenario
@@ -16,7 +15,6 @@ from ...simulators.traffic.town import Town
 
 ENTRY, EXIT = "west0-J0_0", "J0_0-east0"
 RED, YELLOW = 40.0, 3.0
-INTERVAL = 10.0
 
 
 def street(length: float, *, speed: float = LIMIT, green: float = 30.0) -> Network:
@@ -53,17 +51,15 @@ def town(network: Network, depart: Doubles, *, through: bool, seconds: float) ->
         charged=np.ones(cars, dtype=np.bool_),
         end=seconds,
     )
-    scenario = GridScenario(
-        rows=1, columns=1, lanes=1, seconds=seconds, interval=INTERVAL, driving=Driving()
-    )
+    scenario = GridScenario(rows=1, columns=1, lanes=1, seconds=seconds)
     return Town(scenario, network, demand)
 
 
 def poisson(rate: float, seconds: float, seed: int) -> Doubles:
-    """Arrivals at ``rate`` veh/s on whole milliseconds, ascending."""
+    """Arrivals at ``rate`` veh/s, ascending; on whole seconds, between which SUMO inserts nobody."""
     draw = np.random.default_rng(seed)
     count = int(draw.poisson(rate * seconds))
-    return np.sort(np.round(draw.random(count) * seconds, 3))
+    return np.sort(np.floor(draw.random(count) * seconds))
 
 
 def _green(network: Network) -> str:
