@@ -14,6 +14,7 @@ from ..models.interface import AnalyticalModel
 from ..policies.acting import actor
 from ..policies.interface import Controller, Effects, PlantPlan
 from ..simulators.interface import (
+    Closeable,
     Ints,
     LocallyControlled,
     Observation,
@@ -99,6 +100,11 @@ class Stage:
                 )
             return offered[wanted.name]
         return wanted
+
+    def close(self) -> None:
+        """End what the simulator runs outside this process; another ``play`` starts it anew."""
+        if isinstance(self.simulator, Closeable):
+            self.simulator.close()
 
     def play(self, task: Task, provide: Provide = allocate) -> Result:
         """Play ``task``; ``provide`` gives room for a recorded one (fresh arrays by default)."""

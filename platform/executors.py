@@ -142,6 +142,9 @@ class InlineExecutor(_Closing):
     def spec(self) -> Spec:
         return self._stage.spec
 
+    def close(self) -> None:
+        self._stage.close()
+
     @property
     def faults(self) -> Faults:
         return Faults()

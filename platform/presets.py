@@ -63,15 +63,21 @@ own output only, so guidance in expectation over own actions is what the joint o
 """
 
 SIGNALS: Mapping[str, Any] = {
-    "iterations": 8,
-    "episodes": 4,
+    "iterations": 10,
+    "episodes": 8,
     "evaluation": {"stochastic": False, "episodes": 10, "keep": "last"},
-    "learner": {"sharing": "all", "gamma": 0.95, "local_mix": 0.5},
+    "learner": {
+        "sharing": "all",
+        "gamma": 0.9,
+        "gae_lambda": 0.9,
+        "local_mix": 0.8,
+        "guidance": {"alpha": {"schedule": "linear", "end": 0.3, "updates": 8}},
+    },
 }
 """Signals: the mode of the policy is served, because neighbours do not herd.
 
-What a phase does shows within minutes and mostly at its own stop lines: hence the shorter horizon and
-the half that every signal answers for itself.
+What a phase does shows within a minute or two and mostly at its own stop lines: hence the short
+horizon, and a reward that is mostly its own delay.
 """
 
 _RIVALS = (

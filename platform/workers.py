@@ -183,6 +183,8 @@ class _Server:
                 case _:
                     break
         self._close()
+        if self._stage is not None:
+            self._stage.close()
 
     def _play(self, index: int, task: Task) -> None:
         try:

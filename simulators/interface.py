@@ -211,6 +211,15 @@ class SequentialSimulator(Simulator, Protocol):
 
 
 @runtime_checkable
+class Closeable(Protocol):
+    """What holds a process or files outside this one, to be closed after use."""
+
+    def close(self) -> None:
+        """Let go of it; harmless if done already."""
+        ...
+
+
+@runtime_checkable
 class LocallyControlled(Simulator, Protocol):
     """A simulator whose plant can also be run by controllers of its own, between the decisions."""
 

@@ -308,7 +308,7 @@ def test_rules_beat_chance_and_doing_nothing_on_a_grid(grid):
     delay = {name: metrics["delay_mean_s"] for name, (_, metrics) in grid.items()}
     worst = min(delay["random"], delay["keep"])
     assert all(delay[name] < worst for name in delay if name not in ("random", "keep"))
-    # The fixed plan is Webster's for this very demand; gap-outs gain nothing over it when it is dense.
+    # The fixed plan is Webster's for this very demand: where it is dense gap-outs gain nothing.
     assert max(delay["greedy"], delay["max-pressure"]) < delay["fixed"]
 
 

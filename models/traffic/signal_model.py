@@ -75,10 +75,11 @@ class SignalModel:
 
     def influence(self, observation: Observation) -> Influence:
         """What each phase moves beyond what keeping the green would."""
-        order = observation.private["order"]
-        moved = np.concatenate(
-            [-observation.private["lanes"], self._onward * observation.private["onward"]], axis=2
-        )
+        private = observation.private
+        order = np.asarray(private["order"], dtype=np.int64)
+        lanes = np.asarray(private["lanes"], dtype=np.float64)
+        onward = np.asarray(private["onward"], dtype=np.float64)
+        moved = np.concatenate([-lanes, self._onward * onward], axis=2)
         rows = np.arange(len(order))[:, None]
         by_candidate = moved[rows, np.maximum(order, 0)]
         value = by_candidate - by_candidate[:, :1]

@@ -37,7 +37,7 @@ from .traffic_sumo_plants import apart, in_sumo, left_links, mean_of, played
 
 Phases = Literal["2", "4"]
 
-RATES: dict[Phases, tuple[float, ...]] = {"2": (150.0, 300.0, 450.0), "4": (150.0, 300.0, 450.0)}
+RATES: dict[Phases, tuple[float, ...]] = {"2": (200.0, 400.0, 600.0), "4": (200.0, 400.0, 600.0)}
 """veh/h at every edge of the grid, by the phases of its signals; the last is near saturation."""
 MAPS = {"cologne1": Cologne1Scenario, "cologne3": Cologne3Scenario, "cologne8": Cologne8Scenario}
 GEH = 5.0
@@ -209,10 +209,11 @@ def read_flows(path: Path, town: Town) -> Doubles:
     """
     flow = np.zeros(len(town.network.links))
     index = town.network.link_index
-    for tag in read_tags(path, ("meandata",)):
-        at = index.get(tag.values.get("id", "")) if tag.name == "edge" else None
-        if at is not None:
-            flow[at] += tag.number("left", low=0.0) + tag.number("arrived", low=0.0)
+    for interval in read_tags(path, ("meandata",)):
+        for edge in interval.children:
+            at = index.get(edge.text("id"))
+            if at is not None:
+                flow[at] += edge.number("left", low=0.0) + edge.number("arrived", low=0.0)
     return flow
 
 

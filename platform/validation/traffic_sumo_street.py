@@ -8,6 +8,8 @@ import numpy as np
 
 from ...simulators.interface import Doubles
 from ...simulators.traffic.demand import Demand, Kind
+from ...simulators.traffic.driving import Driving
+from ...simulators.traffic.episode import FASTEST
 from ...simulators.traffic.generated import LIMIT, grid_network
 from ...simulators.traffic.network import Network
 from ...simulators.traffic.scenario import GridScenario
@@ -51,7 +53,9 @@ def town(network: Network, depart: Doubles, *, through: bool, seconds: float) ->
         charged=np.ones(cars, dtype=np.bool_),
         end=seconds,
     )
-    scenario = GridScenario(rows=1, columns=1, lanes=1, seconds=seconds)
+    # The files that SUMO gets let cars enter at the speed that they want.
+    driving = Driving(entry=float(network.speed.max()) * FASTEST)
+    scenario = GridScenario(rows=1, columns=1, lanes=1, seconds=seconds, driving=driving)
     return Town(scenario, network, demand)
 
 

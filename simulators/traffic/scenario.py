@@ -95,9 +95,15 @@ class Cologne1Scenario(FileScenario):
 
 
 class Cologne3Scenario(FileScenario):
-    """RESCO's Cologne corridor: three signals, the morning hour."""
+    """RESCO's Cologne corridor: three signals, the morning hour.
+
+    One of its junctions is 30 m wide and locks in SUMO if a green ends while cars wait inside.
+    """
 
     name: Literal["cologne3"] = knob("cologne3", "scenario name")
+    timing: TimingSettings = knob(
+        TimingSettings(clear_inside=40.0), "what every change of a signal keeps to"
+    )
 
 
 class Cologne8Scenario(FileScenario):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -42,7 +43,7 @@ def turning(network: Network, demand: Demand) -> Turning:
     ends = np.zeros(len(network.links))
     for route, count in zip(demand.routes, times, strict=True):
         links = route.tolist()
-        for pair in zip(links[:-1], links[1:], strict=True):
+        for pair in pairwise(links):
             flow[index[pair]] += count
         ends[links[-1]] += count
     some = flow + _LEAST

@@ -57,7 +57,7 @@ CRITIC = (
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """Vehicles of the whole network: on its links, waiting to enter, and the episode's rest, 0..1."""
+    """Vehicles on all links and waiting to enter them, and what is left of the episode, 0..1."""
 
     driving: int
     outside: int

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...actions import checked_choices
-from ...interface import Bools, Doubles, Ints, Observation, Spec, Step
+from ...interface import Bools, Ints, Observation, Spec, Step
 from ..files.sumo_config import read_sumo_files
 from ..files.sumo_export import export_sumo
 from ..observer import Observer
@@ -224,7 +224,7 @@ class SumoSimulator:
         queue = readings.queue[: owner.size]
         standing = np.bincount(slot, weights=queue, minlength=spec.agents + 1)
         scale = interval / self._expected
-        own = -standing[: spec.agents] * scale
+        own = (-standing[: spec.agents] * scale).astype(np.float64)
         common = -float(standing[spec.agents] + self._engine.counters.pending) * scale
         reward = float(own.sum()) + common
         return Step(
