@@ -70,9 +70,9 @@ def spread_rows(table: EvaluationTable, label: str) -> list[Row]:
     return rows
 
 
-def spread_table(table: EvaluationTable, title: str) -> Table:
+def spread_table(table: EvaluationTable) -> Table:
     """One line per controller, for a terminal."""
-    grid = _grid(title)
+    grid = _grid()
     for name in ("delay, s\nmean", "\nmedian", "\nstd", "gridlock\nshare", "trip time, s\nmean"):
         grid.add_column(name, justify="right", no_wrap=True)
     for spread in spreads(table):
@@ -134,9 +134,9 @@ def gap_rows(ours: EvaluationTable, sumo: EvaluationTable, label: str) -> list[R
     return [*rows, Row.info(name, rank_agreement(found), "1")]
 
 
-def gap_table(ours: EvaluationTable, sumo: EvaluationTable, title: str) -> Table:
+def gap_table(ours: EvaluationTable, sumo: EvaluationTable) -> Table:
     """One line per controller, for a terminal."""
-    grid = _grid(title)
+    grid = _grid()
     for name in ("delay, s\nour streets", "\nSUMO", "difference\ns", "\n%"):
         grid.add_column(name, justify="right", no_wrap=True)
     for gap in gaps(ours, sumo):
@@ -160,8 +160,8 @@ def records(tables: Mapping[str, EvaluationTable]) -> list[dict[str, object]]:
     ]
 
 
-def _grid(title: str) -> Table:
-    grid = Table(title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD)
+def _grid() -> Table:
+    grid = Table(box=SIMPLE_HEAD)
     grid.padding = (0, 1, 0, 0)
     grid.add_column("", no_wrap=True)
     return grid

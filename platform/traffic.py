@@ -54,7 +54,7 @@ def traffic() -> Domain:
         simulator=_simulator,
         model=_model,
         heuristics=_heuristics,
-        references=("queues", "pressure", "storage"),
+        references=("queues", "pressure", "storage", "plan"),
         tuned=dict.fromkeys(SCENARIOS, SIGNALS),
         units=UNITS,
         shown=("delay_mean_s", "trip_time_mean_s", "unfinished_share", "gridlock"),

@@ -128,14 +128,26 @@ def test_gaps_after_siegloch(flow, expected):
     assert gap_share(flow, 0.5) == pytest.approx(expected, abs=2e-4)
 
 
-@pytest.mark.parametrize("reference", ["queues", "pressure", "storage"])
+@pytest.mark.parametrize("reference", ["queues", "pressure", "storage", "plan"])
 def test_the_model_keeps_its_contract(reference):
     town = town_of(GridScenario(rows=2, columns=2, spacing=300.0, seconds=300.0))
     assert check_model(SignalModel(town, reference), TrafficSimulator(town)) == []
 
 
 def test_an_unknown_reference_names_the_known_ones(town):
-    with pytest.raises(ValueError, match="queues, pressure, storage"):
+    with pytest.raises(ValueError, match="queues, pressure, storage, plan"):
         SignalModel(town, "nowhere")
 
 
+def test_the_plan_s_reference_grows_with_demand_and_comes_in_any_order():
+    light = town_of(GridScenario(rows=2, columns=2, seconds=1200.0, rate=200.0))
+    heavy = town_of(GridScenario(rows=2, columns=2, seconds=1200.0, rate=600.0))
+    model = SignalModel(heavy, "plan")
+    late = model.reference(np.array([900.0])).x_ref
+    early = model.reference(np.array([300.0])).x_ref
+    again = SignalModel(heavy, "plan")
+    np.testing.assert_array_equal(again.reference(np.array([300.0])).x_ref, early)
+    np.testing.assert_array_equal(again.reference(np.array([900.0])).x_ref, late)
+    assert late.min() >= 0.0 and late.sum() > 0.0
+    few = SignalModel(light, "plan").reference(np.array([900.0])).x_ref
+    assert few.sum() < late.sum()

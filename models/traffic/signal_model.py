@@ -9,16 +9,19 @@ max-pressure weight (Varaiya 2013), which tests hold exactly.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from ...simulators.interface import Doubles, Observation
 from ...simulators.traffic.effects import Effects
 from ...simulators.traffic.town import Town
 from ..interface import Influence, Reference
+from .reference_plan import ReferencePlan
 
 SENT_ON = 0.1
 """Weight at the next stop line of who is sent on, with the reference ``queues``."""
-REFERENCES = ("queues", "pressure", "storage")
+REFERENCES = ("queues", "pressure", "storage", "plan")
 
 
 class SignalModel:
@@ -29,7 +32,8 @@ class SignalModel:
         reference: ``queues`` (lanes should be empty; who is sent on counts a tenth at the next stop
             line, because most come there after the interval), ``pressure`` (who is sent on counts
             in full), ``storage`` (the same in shares of what links hold, so that short ones fill
-            last).
+            last), ``plan`` (as ``queues``, but lanes should hold what the store-and-forward optimum
+            for the forecast demand keeps there).
 
     Raises:
         ValueError: no such reference; names the known ones.
@@ -66,12 +70,18 @@ class SignalModel:
             lower_bound=0.0,
             status="optimal",
         )
-        self._onward = SENT_ON if reference == "queues" else 1.0
+        self._onward = SENT_ON if reference in {"queues", "plan"} else 1.0
+        self._plan = ReferencePlan(town) if reference == "plan" else None
 
     def reference(self, exogenous: Doubles) -> Reference:
-        """Where the queues should be."""
-        del exogenous
-        return self._answer
+        """Where the queues should be; ``exogenous`` is the time, s.
+
+        Raises:
+            RuntimeError: HiGHS proved no optimum of the plan (status named).
+        """
+        if self._plan is None:
+            return self._answer
+        return replace(self._answer, x_ref=self._plan.at(float(exogenous[0])))
 
     def influence(self, observation: Observation) -> Influence:
         """What each phase moves beyond what keeping the green would."""

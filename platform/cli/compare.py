@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from .evaluate import AsJson, Config, Data, First, Out, Overrides, Seeds, Workers
+from .plants import Binary, In, compare_in, plants_of
 
 if TYPE_CHECKING:
     from ..contest import Wanted
@@ -39,6 +40,8 @@ def compare(
     first_seed: First = 0,
     workers: Workers = 0,
     data: Data = None,
+    where: In = None,
+    sumo_binary: Binary = None,
     plot: Annotated[
         Path | None, typer.Option(help="Also draw the comparison to this PNG or SVG file.")
     ] = None,
@@ -49,6 +52,9 @@ def compare(
 
     Everything is compared with the best heuristic that has the same information as a policy.
     Rules marked (fresh) decide one after another on the true present: a bound, not a rival.
+
+    Traffic: --in sumo plays in SUMO, whose version stands beside every figure; --in both shows
+    how far our streets are from it.
     """
     from ..contest import Arena, find_bundle, settings_of
     from ..files import UserError
@@ -68,10 +74,14 @@ def compare(
         chosen, base = trained[0].spec.scenario, settings_of(trained[0])
     given += data_override(domain, chosen, data)
     settings = load_config(domain, chosen, file=config, overrides=given, base=base)
-    arena = Arena(settings.factory(), workers or usable_cores())
+    plants = plants_of(settings.factory(), where, sumo_binary)
+    arena = Arena(plants[0].factory, workers or usable_cores())
     entrants = [*arena.policies(trained), *arena.rules(names(controllers))]
     if not entrants:
         raise UserError("nobody to compare: give --bundle, or --controllers other than none")
+    if where is not None:
+        report = compare_in(plants, entrants, arena.workers, seeds=seeds, first=first_seed)
+        raise typer.Exit(report.present(as_json=as_json, out=out, plot=plot))
     table = arena.play(entrants, seeds=seeds, first=first_seed)
     title = f"compare {arena.title}, {seeds} seeds"
     status = present(table, title, domain, as_json=as_json, out=out, details=False)

@@ -1,9 +1,9 @@
 """Our streets against SUMO: the same network, demand and signal plans in both.
 
 Needs the extra ``sumo``; without it every check is a row that says so. SUMO's version decides its
-figures, so it stands in the name of every row. From :mod:`.traffic_sumo_links` single streets, from
-:mod:`.traffic_sumo_maps` grids and real maps, from :mod:`.traffic_sumo_rules` the order of rules and
-RESCO's published figures.
+figures, so it stands in the name of every row. Single streets come from
+:mod:`.traffic_sumo_links`, grids and real maps from :mod:`.traffic_sumo_maps`, the order of rules
+and RESCO's published figures from :mod:`.traffic_sumo_rules`.
 """
 
 from __future__ import annotations

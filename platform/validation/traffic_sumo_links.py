@@ -22,7 +22,8 @@ SPEEDS = (8.33, 13.89, 19.44, 27.78)
 GREENS = (7, 12, 17, 27, 37, 47)
 """s; with red and yellow, whole multiples of the interval after some cycles."""
 PLANS = (24, 27, 30)
-"""s of green of the signals whose delay is compared; one alone would hang on where a car more fits."""
+"""s of green of the signals whose delay is compared; with one, much hangs on whether a car more
+fits."""
 SATURATIONS = (0.3, 0.6, 0.8, 0.9)
 CYCLES = 40
 
@@ -68,7 +69,9 @@ def discharge_rows(greens: tuple[int, ...]) -> list[Row]:
     found: list[Row] = []
     for green, mine, other in zip(greens, ours.tolist(), theirs.tolist(), strict=True):
         found.append(
-            Row.near(f"{name}: our cars in {green} s of green", mine, "vehicles", other, 0.1 * other)
+            Row.near(
+                f"{name}: our cars in {green} s of green", mine, "vehicles", other, 0.1 * other
+            )
         )
     (h, lost), (h_sumo, lost_sumo) = _line(greens, ours), _line(greens, theirs)
     return [

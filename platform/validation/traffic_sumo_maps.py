@@ -80,7 +80,9 @@ def maps_at(data: Path | None) -> list[str]:
 
 def map_town(name: str, data: Path | None) -> Town:
     """Streets and demand of a map."""
-    return town_of(MAPS[name](data=None if data is None else str(data)))
+    scenario = MAPS[name](data=None if data is None else str(data))
+    # Frozen settings have a hash, which the type checker does not see.
+    return town_of(scenario)  # pyright: ignore[reportArgumentType]
 
 
 def grid_rows(phases: Phases, rates: tuple[float, ...], seeds: int) -> list[Row]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 
 import numpy as np
@@ -17,7 +17,7 @@ Metrics = Mapping[str, float]
 
 
 @contextmanager
-def in_sumo(town: Town) -> Iterator[SumoSimulator]:
+def in_sumo(town: Town) -> Generator[SumoSimulator]:
     """The town in SUMO, which has ended afterwards."""
     simulator = SumoSimulator(town)
     try:
@@ -54,4 +54,5 @@ def apart(ours: float, theirs: float) -> float:
 def left_links(town: Town, simulator: TrafficSimulator) -> Doubles:
     """``[L]`` vehicles that have left each link, or arrived on it, in the running episode."""
     gone = np.array(simulator.streets.gone, dtype=np.float64)
-    return np.bincount(town.network.lane_link, weights=gone, minlength=len(town.network.links))
+    links = town.network.lane_link
+    return np.bincount(links, weights=gone, minlength=len(town.network.links)).astype(np.float64)

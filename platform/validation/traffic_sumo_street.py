@@ -60,7 +60,7 @@ def town(network: Network, depart: Doubles, *, through: bool, seconds: float) ->
 
 
 def poisson(rate: float, seconds: float, seed: int) -> Doubles:
-    """Arrivals at ``rate`` veh/s, ascending; on whole seconds, between which SUMO inserts nobody."""
+    """Arrivals at ``rate`` veh/s, ascending; on whole seconds, as SUMO inserts cars."""
     draw = np.random.default_rng(seed)
     count = int(draw.poisson(rate * seconds))
     return np.sort(np.floor(draw.random(count) * seconds))

@@ -1,0 +1,104 @@
+"""Rules in both plants: does their order carry over, and are RESCO's published figures met.
+
+RESCO publishes what SUMO 1.9.x gave: the same maps and rules differ by 20 to 50 % of delay in
+1.28. Its figures are compared with a program of that version only, which is not part of the extra:
+its path is an option, or stands in the environment variable :data:`PROGRAM`.
+"""
+
+from __future__ import annotations
+
+import os
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ...simulators.traffic.sumo.install import find_sumo
+from ..executors import InlineExecutor
+from ..plant import OURS, Placed, placed
+from ..rows import Row
+from ..tasks import DomainFactory, Heuristic, Task
+from .suites import Check, skipped
+from .traffic_sumo_maps import maps_at
+
+PROGRAM = "FAIRLEAD_SUMO191"
+"""Environment variable with the path of a ``sumo`` program of version 1.9.1."""
+RULES = ("fixed", "webster", "actuated", "greedy", "max-pressure")
+TAU = 0.8
+PUBLISHED = {"fixed": (63.77, 3.0), "greedy": (21.87, 1.5)}
+"""RESCO's delay on cologne8, s, and the accepted distance of a mean over five seeds."""
+PARITY_SEEDS = 5
+
+
+def rank_checks(data: Path | None, *, seeds: int) -> list[Check]:
+    """The Cologne maps that are at hand."""
+    return [
+        Check(f"order of rules on {name}", partial(rank_rows, name, data, seeds), 30.0 * seeds)
+        for name in maps_at(data)
+    ]
+
+
+def parity_checks(data: Path | None, binary: Path | None, *, quick: bool) -> list[Check]:
+    """RESCO's figures on cologne8."""
+    seeds = 1 if quick else PARITY_SEEDS
+    given = binary or (Path(os.environ[PROGRAM]) if os.environ.get(PROGRAM) else None)
+    if "cologne8" not in maps_at(data):
+        return []
+    return [Check("RESCO parity", partial(parity_rows, data, given, seeds), 12.0 * seeds)]
+
+
+def rank_rows(name: str, data: Path | None, seeds: int) -> list[Row]:
+    """Kendall's tau of the rules' orders by mean delay, ours and SUMO's: at least 0.8."""
+    base = _factory(name, data)
+    ours = delays(placed(base, "streets"), RULES, range(seeds))
+    sumo = placed(base, "sumo")
+    theirs = delays(sumo, RULES, range(seeds))
+    title = f"{name}, {sumo.label}"
+    found: list[Row] = []
+    for rule in sorted(RULES, key=lambda rule: theirs[rule]):
+        found += [
+            Row.info(f"{title}: delay of {rule} in SUMO", theirs[rule], "s"),
+            Row.info(f"{title}: delay of {rule} in {OURS}", ours[rule], "s"),
+        ]
+    tau = kendall([ours[rule] for rule in RULES], [theirs[rule] for rule in RULES])
+    return [*found, Row.at_least(f"{title}: Kendall's tau of the two orders", tau, "1", TAU)]
+
+
+def parity_rows(data: Path | None, binary: Path | None, seeds: int) -> list[Row]:
+    """Fixed plan and greedy on cologne8 in SUMO 1.9.1, against RESCO's table."""
+    if binary is None:
+        return [skipped("RESCO parity", f"no SUMO 1.9.1; give --sumo-binary or {PROGRAM}")]
+    version = find_sumo("traci", binary).version
+    if not version.startswith("1.9."):
+        return [skipped("RESCO parity", f"{binary} is SUMO {version}; RESCO's is 1.9")]
+    # RESCO knows no longest red.
+    base = _factory("cologne8", data, timing={"max_red": 0.0})
+    sumo = placed(base, "sumo", binary)
+    found = delays(sumo, tuple(PUBLISHED), range(seeds))
+    return [
+        Row.near(f"RESCO, cologne8, {rule}, {sumo.label}: delay", found[rule], "s", mark, within)
+        for rule, (mark, within) in PUBLISHED.items()
+    ]
+
+
+def delays(plant: Placed, rules: tuple[str, ...], seeds: range) -> dict[str, float]:
+    """Mean RESCO delay of every rule over the seeds, s."""
+    tasks = [Task(seed, Heuristic(rule)) for rule in rules for seed in seeds]
+    with InlineExecutor(plant.factory) as executor:
+        results = executor.map(tasks)
+    found = np.array([result.metrics["delay_mean_s"] for result in results])
+    means = found.reshape(len(rules), len(seeds)).mean(axis=1).tolist()
+    return dict(zip(rules, means, strict=True))
+
+
+def kendall(ours: list[float], theirs: list[float]) -> float:
+    """Kendall's tau-a: pairs in the same order less pairs in opposite order, of all pairs."""
+    one, two = np.array(ours), np.array(theirs)
+    first, second = np.triu_indices(one.size, k=1)
+    return float(np.mean(np.sign((one[first] - one[second]) * (two[first] - two[second]))))
+
+
+def _factory(name: str, data: Path | None, **settings: Any) -> DomainFactory:
+    folder = {} if data is None else {"data": str(data)}
+    return DomainFactory("traffic", name, {**folder, **settings})
