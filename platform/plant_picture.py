@@ -33,7 +33,8 @@ def plant_picture(tables: Mapping[str, EvaluationTable], path: Path, *, title: s
     def draw(figure: Figure, palette: Palette) -> None:
         axes = figure.subplots()
         _boxes(axes, tables, order, palette)
-        axes.set_title(title, loc="left", color=palette.ink)
+        # Labels of controllers leave the axes little width; the title starts at the figure's edge.
+        figure.suptitle(title, x=0.01, ha="left", fontsize=10.5, fontweight="bold", color=palette.ink)
 
     write_picture(path, draw, (7.6, 1.5 + _WIDTH * len(order) * max(len(tables), 1.4)))
 
@@ -71,7 +72,14 @@ def _boxes(
     axes.grid(axis="y", visible=False)
     axes.grid(axis="x", color=palette.grid, linewidth=0.8)
     axes.set_yticks(range(len(order)), order)
-    axes.legend(loc="lower right", frameon=False, fontsize=8, labelcolor=palette.ink)
+    axes.legend(
+        loc="lower right",
+        bbox_to_anchor=(1.0, 1.0),
+        ncols=len(tables),
+        frameon=False,
+        fontsize=8,
+        labelcolor=palette.ink,
+    )
 
 
 def _long(tables: Mapping[str, EvaluationTable]) -> bool:

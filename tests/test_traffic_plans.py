@@ -244,15 +244,16 @@ def test_the_timing_layer_decides_minimum_yellow_and_red():
 
 
 def test_a_platoon_holds_its_green_until_it_has_passed():
-    # Cars at 20 m/s: 20 s to the stop line, 18 s to the loop.
+    # Cars at 20 m/s: 20 s to the stop line, 1.2 s less to the loop, 23.5 m before it: further away
+    # 5 s of green would not let a queue move.
     trips = [(second, ["a", "out"]) for second in range(0, 21, 2)]
     shown, simulator = lamps(crossing(trips), "actuated")
     times = [time for time, state in shown if state == "Gr" and time > 0]
-    # Without cars greens start at 8, 16 s; that of `a` lasts until the last car, on the loop at
-    # 38 s, is 3 s beyond it.
+    # Without cars greens start at 8, 16 s; that of `a` lasts until the last car, seen on the loop
+    # at 39 s, is 3 s beyond it.
     assert times[0] == 16.0
     ends = [time for time, state in shown if state == "yr" and time > 16.0]
-    assert ends[0] == 41.0
+    assert ends[0] == 42.0
     # The last car never stops: 20 s to the stop line and 50 s beyond it.
     assert simulator.streets.finished[10] == pytest.approx(20 + 20 + 50, abs=0.1)
 
@@ -287,6 +288,44 @@ def test_loops_speak_for_phases_in_which_all_of_a_lane_go():
     assert [any(row) for row in found[:7]] == [False] * 7
     assert found[7] == [False, False, True, True]
     assert not any(row[0] or row[1] for row in found)
+
+
+@pytest.mark.parametrize(
+    ("greens", "expected"),
+    [
+        (("Gg", "GG"), [False, True]),  # better served later: it may only be waiting
+        (("Gg", "Gr"), [True, False]),  # never better served: it has right of way beside it
+        (("gg", "GG"), [False, True]),  # nobody beside it has right of way
+    ],
+)
+def test_loops_of_two_lanes_ignore_who_may_be_waiting_for_a_gap(greens, expected):
+    links = [("a", 200, 20, 2), ("left", 200, 20), ("on", 200, 20)]
+    network = streets(
+        links, [("a", "on", 0), ("a", "left", 1)], greens=greens, programme=((greens[0], 9.0),)
+    )
+    # Lane 0 leads on, lane 1 leads on and left.
+    keep = np.array([0, 1, 3])
+    network = replace(
+        network,
+        connection_lane=network.connection_lane[keep],
+        connection_move=network.connection_move[keep],
+        connection_into=network.connection_into[keep],
+        connection_signal=network.connection_signal[keep],
+        connection_index=network.connection_index[keep],
+        yield_start=np.zeros(4, dtype=np.int64),
+        waits_inside=network.waits_inside[keep],
+        stops=network.stops[keep],
+    )
+    demand = traffic(network, [(0, ["a", "left"])])
+    town = Town(GridScenario(driving=PLAIN), network, demand)
+    simulator = TrafficSimulator(town)
+    simulator.reset(0)
+    loops = Loops(Layout(network, demand.kinds, PLAIN), town.approaches, seconds=2.0)
+    found = []
+    for second in range(1, 10):
+        simulator.streets.calendar.run_until(float(second))
+        found.append(loops.detected(simulator.streets)[0].tolist())
+    assert [any(row[phase] for row in found) for phase in range(2)] == expected
 
 
 def test_a_queue_that_reaches_the_loop_is_detected_and_a_shorter_one_is_not():

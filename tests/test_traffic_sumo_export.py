@@ -224,12 +224,15 @@ def test_vehicles_keep_kind_route_and_departure(tmp_path):
         "accel": "2.6",
         "decel": "4.5",
         "speedFactor": "normc(1.0,0.1,0.2,2)",
+        "speedDev": "0.1",
         "maxSpeed": "55.56",
         "sigma": "0.5",
     }
     assert heavy["length"] == "12.0" and heavy["minGap"] == "3.0" and heavy["tau"] == "1.4"
     assert heavy["accel"] == "1.1" and heavy["decel"] == "3.5" and heavy["sigma"] == "0.2"
     assert heavy["speedFactor"] == "0.9" and heavy["maxSpeed"] == "25.0"
+    # Without this SUMO lets the speeds of a kind deviate by a tenth.
+    assert heavy["speedDev"] == "0.0"
     routes = {route.get("id"): route.get("edges").split() for route in root.findall("route")}
     vehicles = root.findall("vehicle")
     assert [vehicle.get("id") for vehicle in vehicles] == list(demand.names)

@@ -37,6 +37,12 @@ class Options(Settings):
     plain_episodes: int = knob(
         40, "training episodes of the unguided learners", usual="20 ... 500", ge=1
     )
+    plain_mix: float | None = knob(
+        None,
+        "m of the unguided learners, share of the own cost in a reward (none: as the guided one's)",
+        ge=0,
+        le=1,
+    )
     plain_every: int = knob(5, "updates between evaluations of the unguided learners", ge=1)
     evaluation: int | None = knob(
         None,
@@ -138,7 +144,7 @@ def _train(
     config = subject.config()
     loop = Loop(
         executor=executor,
-        learner=make_learner(executor.spec, subject.learner(learner), seed=seed),
+        learner=make_learner(executor.spec, subject.learner(learner, options.plain_mix), seed=seed),
         seed=seed,
         episodes=1,
         guidance=config.guidance() if guided else None,

@@ -41,8 +41,8 @@ SPEED: Mapping[int, float] = {4: 5000.0, 14: 250.0, 32: 35.0}
 """Simulated seconds per second that square grids of so many signals a side must reach."""
 FLAT = 1.1
 """Peak memory over many episodes, over that of few."""
-FEW, MANY = 2, 8
-"""Episodes of the two memory runs."""
+FEW, MANY, SIDE = 2, 8, 4
+"""Episodes of the two memory runs, and signals a side, at most."""
 LANES, INTERVAL = 2, 5.0
 """Lanes of every street, and s between two decisions."""
 FILL = 40.0
@@ -232,8 +232,8 @@ def _sumo(options: Options, town: Town, side: int, ours: float) -> list[Row]:
 
 
 def _memory_rows(options: Options) -> list[Row]:
-    """Whether more episodes take more memory, on the smallest grid."""
-    side = options.sides[0]
+    """Whether more episodes take more memory."""
+    side = min(SIDE, options.sides[0])
     simulator = TrafficSimulator(town_of(options.scenario(side)))  # pyright: ignore[reportArgumentType]
     short = options.model_copy(update={"windows": 1})
     _play(short, simulator, side, "greedy")  # what is computed once is computed now

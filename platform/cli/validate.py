@@ -5,12 +5,16 @@ from __future__ import annotations
 import time
 from collections.abc import Generator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ..files import UserError
+
+if TYPE_CHECKING:
+    from ..validation import Suite
 
 
 def register(app: typer.Typer) -> None:
@@ -34,6 +38,23 @@ def validate(
     quick: Annotated[
         bool, typer.Option("--quick", help="Short runs with wider intervals; a smoke test.")
     ] = False,
+    sumo: Annotated[
+        bool,
+        typer.Option(
+            "--sumo",
+            help="Traffic: compare with SUMO, too (extra sumo); --only SUMO: nothing else.",
+        ),
+    ] = False,
+    seeds: Annotated[
+        int | None, typer.Option(help="With --sumo: seeds of every mean (default: 3).", min=1)
+    ] = None,
+    sumo_binary: Annotated[
+        Path | None,
+        typer.Option(
+            help="With --sumo: a sumo program of version 1.9.1, for RESCO's published figures "
+            "(default: environment FAIRLEAD_SUMO191)."
+        ),
+    ] = None,
     workers: Annotated[
         int | None, typer.Option(min=1, help="Processes; default: one per usable core.")
     ] = None,
@@ -56,6 +77,7 @@ def validate(
         raise UserError(f"no domain named {domain!r}; known: {', '.join(sorted(SUITES))}")
     if data is not None and not data.is_dir():
         raise UserError(f"--data {data}: no such folder; give the folder that holds the traces")
+    suites = (*suites, *_sumo(domain, wanted=sumo, seeds=seeds, binary=sumo_binary))
     start = time.perf_counter()
     with _input_errors():
         checks, left_out = collect(suites, data=data, quick=quick, only=only)
@@ -74,6 +96,21 @@ def validate(
     raise typer.Exit(
         report(f"validate {domain}", [*rows, *left_out], as_json=as_json, extra=summary)
     )
+
+
+def _sumo(
+    domain: str, *, wanted: bool, seeds: int | None, binary: Path | None
+) -> tuple[Suite, ...]:
+    """The comparison with SUMO, if it is wanted."""
+    from ..validation import SUMO
+
+    if not wanted:
+        if seeds is not None or binary is not None:
+            raise UserError("--seeds and --sumo-binary say how to compare with SUMO: add --sumo")
+        return ()
+    if domain not in SUMO:
+        raise UserError(f"domain {domain!r} has nothing to compare with SUMO: leave out --sumo")
+    return (replace(SUMO[domain], options={"seeds": seeds, "binary": binary}),)
 
 
 @contextmanager

@@ -27,4 +27,7 @@ SUITES: Mapping[str, tuple[Suite, ...]] = {
     ),
 }
 
-__all__ = ["SUITES", "Suite"]
+SUMO: Mapping[str, Suite] = {"traffic": Suite("against SUMO", ".traffic_sumo", needs_data=False)}
+"""Suites that compare with SUMO and run only if that is wanted: they take minutes."""
+
+__all__ = ["SUITES", "SUMO", "Suite"]

@@ -8,14 +8,14 @@ process, and returns marked rows. Which domain has which suites stands in one ma
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from importlib import import_module
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Protocol, cast
+from typing import Any, Protocol, cast
 
 from ..progress import Report, silent
 from ..rows import Row
@@ -41,15 +41,17 @@ class Suite:
     """A module with ``checks(*, data: Path | None, quick: bool) -> list[Check]``.
 
     ``needs_data`` suites are skipped, and a row says so, when no data folder is at hand.
+    ``options`` are further arguments of ``checks``.
     """
 
     name: str
     module: str
     needs_data: bool
+    options: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
 
 class _SuiteModule(Protocol):
-    def checks(self, *, data: Path | None, quick: bool) -> list[Check]: ...
+    def checks(self, *, data: Path | None, quick: bool, **options: Any) -> list[Check]: ...
 
 
 def skipped(what: str, reason: str) -> Row:
@@ -72,7 +74,7 @@ def collect(
             left_out.append(skipped(suite.name, "no data folder; give one with --data DIR"))
             continue
         module = cast(_SuiteModule, import_module(suite.module, package=__package__))
-        found = module.checks(data=data, quick=quick)
+        found = module.checks(data=data, quick=quick, **suite.options)
         kept = [
             check
             for check in found

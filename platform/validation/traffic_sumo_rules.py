@@ -14,6 +14,9 @@ from typing import Any
 
 import numpy as np
 
+from ...policies.heuristics.traffic_local import COLUMN
+from ...policies.interface import Controller, Information
+from ...simulators.interface import Ints, Observation, Spec
 from ...simulators.traffic.sumo.install import find_sumo
 from ..executors import InlineExecutor
 from ..plant import OURS, Placed, placed
@@ -26,7 +29,7 @@ PROGRAM = "FAIRLEAD_SUMO191"
 """Environment variable with the path of a ``sumo`` program of version 1.9.1."""
 RULES = ("fixed", "webster", "actuated", "greedy", "max-pressure")
 TAU = 0.8
-PUBLISHED = {"fixed": (63.77, 3.0), "greedy": (21.87, 1.5)}
+FIXED, GREEDY = (63.77, 3.0), (21.87, 1.5)
 """RESCO's delay on cologne8, s, and the accepted distance of a mean over five seeds."""
 PARITY_SEEDS = 5
 
@@ -75,21 +78,56 @@ def parity_rows(data: Path | None, binary: Path | None, seeds: int) -> list[Row]
     # RESCO knows no longest red.
     base = _factory("cologne8", data, timing={"max_red": 0.0})
     sumo = placed(base, "sumo", binary)
-    found = delays(sumo, tuple(PUBLISHED), range(seeds))
+    with InlineExecutor(sumo.factory) as executor:
+        wave = Maxwave(executor.spec)
+        found = {
+            name: _delay(executor, who, range(seeds))
+            for name, who in (
+                ("fixed", Heuristic("fixed")),
+                ("greedy", wave),
+                ("our greedy", Heuristic("greedy")),
+            )
+        }
+    title = f"RESCO, cologne8, {sumo.label}"
     return [
-        Row.near(f"RESCO, cologne8, {rule}, {sumo.label}: delay", found[rule], "s", mark, within)
-        for rule, (mark, within) in PUBLISHED.items()
+        Row.near(f"{title}: delay of the fixed plan", found["fixed"], "s", *FIXED),
+        Row.near(
+            f"{title}: delay of greedy, ties to the first phase", found["greedy"], "s", *GREEDY
+        ),
+        Row.info(
+            f"{title}: delay of our rule greedy, which keeps at ties", found["our greedy"], "s"
+        ),
     ]
+
+
+class Maxwave:
+    """RESCO's greedy rule: most vehicles within 50 m, the first phase of the programme at ties."""
+
+    information: Information = "same"
+    name = "maxwave"
+
+    def __init__(self, spec: Spec) -> None:
+        self._column = spec.candidate_column(COLUMN["greedy"])
+
+    def act(self, observation: Observation, rng: np.random.Generator) -> Ints:
+        """Candidates ``[A]``."""
+        del rng
+        legal = observation.mask
+        seen = np.where(legal, observation.candidates[:, :, self._column], -np.inf)
+        best = seen == seen.max(axis=1, keepdims=True)
+        order = np.where(best & legal, observation.private["order"], np.iinfo(np.int64).max)
+        return order.argmin(axis=1).astype(np.int64)
 
 
 def delays(plant: Placed, rules: tuple[str, ...], seeds: range) -> dict[str, float]:
     """Mean RESCO delay of every rule over the seeds, s."""
-    tasks = [Task(seed, Heuristic(rule)) for rule in rules for seed in seeds]
     with InlineExecutor(plant.factory) as executor:
-        results = executor.map(tasks)
-    found = np.array([result.metrics["delay_mean_s"] for result in results])
-    means = found.reshape(len(rules), len(seeds)).mean(axis=1).tolist()
-    return dict(zip(rules, means, strict=True))
+        return {rule: _delay(executor, Heuristic(rule), seeds) for rule in rules}
+
+
+def _delay(executor: InlineExecutor, who: Heuristic | Controller, seeds: range) -> float:
+    results = executor.map([Task(seed, who) for seed in seeds])
+    return float(np.mean([result.metrics["delay_mean_s"] for result in results]))
 
 
 def kendall(ours: list[float], theirs: list[float]) -> float:

@@ -98,5 +98,6 @@ class Plan:
         if self._programmes is not None:
             return ProgrammeControl(self._programmes, streets, timing)
         town = self._town
-        loops = Loops(town.layout, town.approaches, seconds=DEFAULTS.detector)
+        least = max(DEFAULTS.min_green, timing.settings.min_green)
+        loops = Loops(town.layout, town.approaches, seconds=DEFAULTS.detector, least=least)
         return ActuatedControl(Actuated(timing, town.approaches.agents), loops, streets)
