@@ -154,16 +154,18 @@ def spec():
 
 
 @pytest.mark.parametrize("name", list(COLUMN))
-def test_rules_take_the_first_of_the_best_that_are_legal(spec, name):
+def test_rules_take_the_widest_then_the_first_of_the_best_that_are_legal(spec, name):
     rng = np.random.default_rng(1)
     rule, column = PhaseRule(spec, name), spec.candidate_column(COLUMN[name])
+    lanes = spec.candidate_column("lanes")
     for _ in range(50):
         seen = observation(spec, rng)
         chosen = rule.act(seen, rng)
         for agent in range(spec.agents):
             legal = np.flatnonzero(seen.mask[agent])
             values = seen.candidates[agent, legal, column]
-            assert chosen[agent] == legal[int(np.flatnonzero(values == values.max())[0])]
+            best = legal[values == values.max()]
+            assert chosen[agent] == best[np.argmax(seen.candidates[agent, best, lanes])]
 
 
 def test_rules_are_legal_on_random_observations_and_read_their_own_columns_only(spec):

@@ -28,8 +28,9 @@ NOBODY = 0.1
 class PhaseRule:
     """Takes the legal phase with the most of one feature.
 
-    Among equals it keeps the phase that is shown, else takes the next in cyclic order. What is
-    unknown (NaN) is never taken.
+    Among equals it takes the one that serves most lanes (who comes next is likeliest to find green
+    there), then the one that is shown, then the next in cyclic order. What is unknown (NaN) is
+    never taken.
     """
 
     information: Information = "same"
@@ -37,11 +38,17 @@ class PhaseRule:
     def __init__(self, spec: Spec, name: str) -> None:
         self.name = name
         self._column = spec.candidate_column(COLUMN[name])
+        self._lanes = spec.candidate_column("lanes")
 
     def act(self, observation: Observation, rng: np.random.Generator) -> Ints:
         """Candidates ``[A]``."""
         del rng
-        return most(observation.candidates[:, :, self._column], observation)
+        seen = observation.candidates
+        value = seen[:, :, self._column]
+        known = np.where(observation.mask & ~np.isnan(value), value, -np.inf)
+        most_of_all = known.max(axis=1, keepdims=True)
+        best = (known == most_of_all) & np.isfinite(most_of_all)
+        return most(np.where(best, seen[:, :, self._lanes], np.nan), observation)
 
 
 class MaxPressureCyclic:
