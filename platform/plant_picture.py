@@ -34,7 +34,9 @@ def plant_picture(tables: Mapping[str, EvaluationTable], path: Path, *, title: s
         axes = figure.subplots()
         _boxes(axes, tables, order, palette)
         # Labels of controllers leave the axes little width; the title starts at the figure's edge.
-        figure.suptitle(title, x=0.01, ha="left", fontsize=10.5, fontweight="bold", color=palette.ink)
+        figure.suptitle(
+            title, x=0.01, ha="left", fontsize=10.5, fontweight="bold", color=palette.ink
+        )
 
     write_picture(path, draw, (7.6, 1.5 + _WIDTH * len(order) * max(len(tables), 1.4)))
 

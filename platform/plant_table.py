@@ -12,6 +12,7 @@ from rich.table import Table
 from .evaluation import EvaluationTable
 from .plant import OURS
 from .rows import Row
+from .statistics import kendall
 
 DELAY = "delay_mean_s"
 FEW = 10
@@ -111,14 +112,6 @@ def gaps(ours: EvaluationTable, sumo: EvaluationTable) -> list[Gap]:
     return sorted(found, key=lambda gap: gap.sumo)
 
 
-def rank_agreement(found: list[Gap]) -> float:
-    """Kendall's tau of the two orders by mean delay; nan for fewer than two controllers."""
-    pairs = [(a, b) for at, a in enumerate(found) for b in found[at + 1 :]]
-    if not pairs:
-        return float("nan")
-    return float(np.mean([np.sign((a.ours - b.ours) * (a.sumo - b.sumo)) for a, b in pairs]))
-
-
 def gap_rows(ours: EvaluationTable, sumo: EvaluationTable, label: str) -> list[Row]:
     """Figures for a report; SUMO's ``label`` is in every name."""
     found = gaps(ours, sumo)
@@ -131,7 +124,8 @@ def gap_rows(ours: EvaluationTable, sumo: EvaluationTable, label: str) -> list[R
             Row.info(f"{name}: difference of delay", gap.difference, "s"),
         ]
     name = f"{OURS} and {label}: Kendall's tau of the orders by delay"
-    return [*rows, Row.info(name, rank_agreement(found), "1")]
+    tau = kendall([gap.ours for gap in found], [gap.sumo for gap in found])
+    return [*rows, Row.info(name, tau, "1")]
 
 
 def gap_table(ours: EvaluationTable, sumo: EvaluationTable) -> Table:

@@ -133,6 +133,23 @@ def probability_of_improvement(
     return Interval(float(won.mean()), float(low), float(high), level)
 
 
+def kendall(ours: ArrayLike, theirs: ArrayLike) -> float:
+    """Kendall's tau-a of two figures of the same things, in -1..1; nan for fewer than two things.
+
+    Pairs in the same order less pairs in opposite order, of all pairs; a tie counts as neither.
+
+    Raises:
+        ValueError: of different lengths.
+    """
+    one, two = np.asarray(ours, dtype=np.float64), np.asarray(theirs, dtype=np.float64)
+    if one.ndim != 1 or one.shape != two.shape:
+        raise ValueError(f"expected two lists of one length, got shapes {one.shape}, {two.shape}")
+    if one.size < 2:
+        return float("nan")
+    first, second = np.triu_indices(one.size, k=1)
+    return float(np.mean(np.sign((one[first] - one[second]) * (two[first] - two[second]))))
+
+
 def performance_profile(scores: ArrayLike, thresholds: ArrayLike) -> Values:
     """Fraction of runs that score above each threshold, ``[thresholds]``."""
     runs = _runs(scores)

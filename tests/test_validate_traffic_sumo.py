@@ -11,6 +11,7 @@ import pytest
 from traffic_data import DATA, needed
 
 from fairlead.platform.cli.main import main
+from fairlead.platform.statistics import kendall
 from fairlead.platform.validation import SUMO, traffic_sumo
 from fairlead.platform.validation.suites import collect
 from fairlead.platform.validation.traffic_sumo_links import delay_rows, discharge_rows, free_rows
@@ -26,7 +27,6 @@ from fairlead.platform.validation.traffic_sumo_plants import apart
 from fairlead.platform.validation.traffic_sumo_rules import (
     PROGRAM,
     Maxwave,
-    kendall,
     parity_rows,
     rank_rows,
 )
@@ -72,6 +72,9 @@ def test_kendall_by_hand():
     assert kendall([1, 2, 3, 4, 5], [1, 2, 3, 5, 4]) == pytest.approx(0.8)
     # A tie is no agreement.
     assert kendall([1, 1, 2], [1, 2, 3]) == pytest.approx(2 / 3)
+    assert np.isnan(kendall([1], [2]))
+    with pytest.raises(ValueError, match="one length"):
+        kendall([1, 2], [1, 2, 3])
 
 
 def test_relative_difference():

@@ -1,4 +1,4 @@
-"""Queues that the store-and-forward optimum keeps: a reference state from the forecast demand alone.
+"""Queues that the store-and-forward optimum keeps: a reference state from forecast demand alone.
 
 The network is planned window after window, each from where the last one ended, for the departures
 that the demand foresees. What the plan keeps standing on a movement is spread over the lanes that
@@ -63,7 +63,8 @@ class ReferencePlan:
             self._windows.append(self._solve(len(self._windows)))
         queues = self._windows[window][step]
         weight = queues[self._move] * self._part
-        return np.bincount(self._lane, weights=weight, minlength=self._lanes)
+        lanes = np.bincount(self._lane, weights=weight, minlength=self._lanes)
+        return lanes.astype(np.float64, copy=False)
 
     def _solve(self, window: int) -> Doubles:
         empty = np.zeros(self._turning.flow.size)

@@ -25,7 +25,7 @@ def checks(
     Args:
         data: folder with RESCO's maps; without it only generated streets are compared.
         quick: shorter runs, one seed.
-        seeds: of every mean; default :data:`SEEDS`.
+        seeds: of every mean; default :data:`SEEDS`. Orders of rules and RESCO's figures take more.
         binary: a ``sumo`` program of version 1.9.1, for RESCO's published figures.
 
     Raises:
@@ -42,7 +42,7 @@ def checks(
         *link_checks(seeds=count, quick=quick),
         *grid_checks(seeds=count, quick=quick),
         *map_checks(data, seeds=count),
-        *rank_checks(data, seeds=count),
+        *rank_checks(data, seeds=count, quick=quick),
         *parity_checks(data, binary, quick=quick),
     ]
 

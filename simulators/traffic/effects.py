@@ -1,6 +1,6 @@
 """How many vehicles every phase lets go in one interval: the one-interval map of store and forward.
 
-A lane with green for ``t`` seconds discharges ``min(vehicles that come, rate t)`` (store and forward
+A lane with green for ``t`` s discharges ``min(vehicles that come, rate t)`` (store and forward
 after Gazis and Potts, with the queue's own limit). Two things that streets do are added in closed
 form: who wants a movement that is red stops everybody behind, so that a lane of which only the
 share ``g`` may go lets ``g (1 - g^n) / (1 - g)`` of ``n`` pass in the mean; and a green that gives

@@ -3,8 +3,8 @@
 The spatial queue has no car following; what accelerating, braking and slow turns cost is added here
 in closed form. A standing queue starts as its start wave reaches it, car after car, and each car
 then accelerates to the stop line: the first crossings of a default car come at 1.0, 4.3, 6.7, 8.9
-and 11.0 s after green, in SUMO 1.28 at 1.0, 4.2, 6.8, 8.9 and 10.9 s. One figure is fitted for that:
-what imperfect driving adds to the start wave.
+and 11.0 s after green, in SUMO 1.28 at 1.0, 4.2, 6.8, 8.9 and 10.9 s. One figure is fitted for
+that: what imperfect driving adds to the start wave.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ IMPERFECTION = 0.68
 STAND = 1.0
 """Distance between the stop line and the first car, m (SUMO)."""
 FASTEST = 13.9
-"""Speed that a queue reaches over its first cars' lengths, m/s: above it headways shrink no more."""
+"""Speed that a queue reaches over some cars' lengths, m/s; above it headways shrink no more."""
 CREEP = 4.5
 """Speed at which a queue that must look for gaps crosses, m/s (SUMO 1.28: 3 to 5)."""
 SIGHT = 6.36

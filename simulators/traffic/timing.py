@@ -64,7 +64,7 @@ class Timing:
     Attributes:
         phase: ``[N]`` index of the green that is shown or under way.
         since: ``[N]`` s when it began (in the future while yellow is shown).
-        inside: ``[N]`` whether somebody stands inside the junction; whoever reads detectors sets it.
+        inside: ``[N]`` whether somebody stands inside the junction; who reads detectors sets it.
 
     Raises:
         ValueError: yellow and all-red together do not leave a second of green in an interval.
