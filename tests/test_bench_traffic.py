@@ -93,6 +93,13 @@ def test_mistakes_in_the_options_of_the_speed_bench_are_named(given, message):
         )
 
 
+@pytest.mark.slow
+def test_the_smallest_run_times_the_two_smaller_grids():
+    rows = by_name(traffic_simulator.run(tiny(sides=(1, 2, 14), quick=True), silent))
+    assert rows["a timed window"].measured == 100
+    assert any("2 x 2" in name for name in rows) and not any("14 x 14" in name for name in rows)
+
+
 def test_without_sumo_its_rows_are_skipped_with_the_remedy(monkeypatch):
     real = importlib.util.find_spec
 
@@ -106,6 +113,7 @@ def test_without_sumo_its_rows_are_skipped_with_the_remedy(monkeypatch):
     assert float(rows["grid 1 x 1, greedy: simulated seconds"].measured) > 0.0
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not available(), reason="needs SUMO: pip install 'fairlead[sumo]'")
 def test_sumo_plays_the_same_vehicles_with_and_without_readings():
     rows = by_name(traffic_simulator.run(tiny(sides=(2,), sumo=True), silent))
@@ -166,7 +174,13 @@ def test_guided_and_plain_learners_have_the_same_networks():
     guided, plain = traffic.learner("dgpg"), traffic.learner("mappo")
     assert guided.guided and not plain.guided and plain.algorithm == "mappo"
     assert guided.network == plain.network and guided.gamma == plain.gamma
-    assert guided.sharing == plain.sharing == "all"
+    assert guided.sharing == plain.sharing == "all" and guided.local_mix == plain.local_mix == 0.5
+    assert traffic.learner("mappo", 0.0).local_mix == 0.0
+    assert traffic.learner("dgpg", 0.0) == guided
+    # At the first update the guided learner steps further, later less far.
+    pace = guided.guidance.pace
+    assert guided.learning_rate < plain.learning_rate < pace.first * guided.learning_rate
+    assert guided.guidance.alpha.end == 0.0
 
 
 @pytest.mark.slow

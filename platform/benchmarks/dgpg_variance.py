@@ -39,7 +39,7 @@ from .subjects import SUBJECTS, Name, Setting, Subject, noise_of
 
 SLOPE = 0.15
 """How far a slope may lie from 1 (return) or 0 (guidance)."""
-HORIZON: Mapping[Name, int] = {"cloud": 100, "power": 96, "traffic": 120}
+HORIZON: Mapping[Name, int] = {"cloud": 100, "power": 96, "traffic": 360}
 """Decisions of a measured episode, by default."""
 MEASURED = 10_000
 """Iteration number of the measured episodes; keeps their seeds apart from those of training."""
@@ -55,7 +55,7 @@ class Options(Settings):
     episodes: int = knob(48, "independent episodes per N", usual="24 ... 100", ge=4)
     horizon: int | None = knob(
         None,
-        "decisions of an episode (none: 100 cloud, 96 power, 120 traffic)",
+        "decisions of an episode (none: 100 cloud, 96 power, 360 traffic)",
         unit="decisions",
         ge=10,
     )
