@@ -38,6 +38,11 @@ def tiny(**given):
     )
 
 
+@pytest.fixture(autouse=True)
+def few_episodes(monkeypatch):
+    monkeypatch.setattr(traffic_simulator, "MANY", 4)
+
+
 # -- speed ----------------------------------------------------------------------------------------
 
 
@@ -56,7 +61,7 @@ def test_speed_is_measured_on_full_streets_and_marked_on_the_promised_grids():
         )
         assert 16 * 300 / 3600 * 3 < per_second < 16 * 300 / 3600 * 8
     assert "skipped" in str(rows["grid 2 x 2, SUMO"].measured)
-    growth = rows["growth of allocated memory, 8 episodes over 2"]
+    growth = rows["growth of allocated memory, 4 episodes over 2"]
     assert growth.target == 1.1 and growth.passed
 
 

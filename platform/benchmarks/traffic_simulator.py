@@ -42,7 +42,8 @@ SPEED: Mapping[int, float] = {4: 5000.0, 14: 250.0, 32: 35.0}
 FLAT = 1.1
 """Peak memory over many episodes, over that of few."""
 FEW, MANY, SIDE = 2, 8, 4
-"""Episodes of the two memory runs, and signals a side, at most."""
+"""Episodes of the two memory runs (the second of two still has the first beside it), and signals a
+side, at most."""
 LANES, INTERVAL = 2, 5.0
 """Lanes of every street, and s between two decisions."""
 FILL = 40.0
