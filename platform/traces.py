@@ -12,7 +12,7 @@ from ..simulators.cloud.azure import read_azure_llm
 from ..simulators.cloud.openb import read_openb_nodes, read_openb_pods
 from ..simulators.cloud.swf import read_swf
 from ..simulators.tables import open_text
-from . import grids
+from . import grids, streets
 from .files import UserError
 from .rows import Row
 
@@ -117,6 +117,9 @@ READERS: Mapping[str, Callable[[Path], list[Row]]] = {
     "activsg": grids.activsg,
     "rts-gmlc": grids.rts_gmlc,
     "pglib-uc": grids.pglib_uc,
+    "sumo": streets.sumo,
+    "cityflow": streets.cityflow,
+    "tntp": streets.tntp,
 }
 """Importers by the name that the command line takes."""
 

@@ -133,10 +133,13 @@ def check(
 def import_trace(
     kind: Annotated[
         str,
-        typer.Argument(help="Format: swf, openb, azure, matpower, activsg, rts-gmlc or pglib-uc."),
+        typer.Argument(
+            help="Format: swf, openb, azure, matpower, activsg, rts-gmlc, pglib-uc, sumo, "
+            "cityflow or tntp."
+        ),
     ],
     file: Annotated[
-        Path, typer.Argument(help="The raw file, plain or gzip (rts-gmlc: its folder).")
+        Path, typer.Argument(help="The raw file, plain or gzip (rts-gmlc, tntp: their folder).")
     ],
     as_json: AsJson = False,
 ) -> None:
