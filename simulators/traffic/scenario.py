@@ -116,6 +116,11 @@ class JinanScenario(FileScenario):
     """Jinan, 12 signals, from CityFlow files."""
 
     name: Literal["jinan"] = knob("jinan", "scenario name")
+    jitter: float = knob(
+        10.0,
+        "standard deviation by which departures move; the files have no chance in them",
+        unit="s",
+    )
     flow: Literal["real", "real_2000", "real_2500"] = knob("real", "which of its flow files")
 
 
@@ -123,6 +128,11 @@ class HangzhouScenario(FileScenario):
     """Hangzhou, 16 signals, from CityFlow files."""
 
     name: Literal["hangzhou"] = knob("hangzhou", "scenario name")
+    jitter: float = knob(
+        10.0,
+        "standard deviation by which departures move; the files have no chance in them",
+        unit="s",
+    )
     flow: Literal["real", "real_5816"] = knob("real", "which of its flow files")
 
 
