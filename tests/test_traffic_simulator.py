@@ -363,3 +363,8 @@ def test_twice_the_lanes_and_twice_the_demand_have_the_same_delay():
         means.append((np.array(found.finished) - times).mean())
     assert means[0] > 610.0
     assert means[1:] == pytest.approx([means[0]] * 2, abs=1e-6)
+
+
+def test_a_change_that_does_not_fit_into_an_interval_is_refused_at_once():
+    with pytest.raises(ValueError, match=r"timing\.yellow and timing\.all_red together are 3 s"):
+        GridScenario(interval=3.0)

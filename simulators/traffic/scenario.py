@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, Self
+
+from pydantic import model_validator
 
 from ..settings import Settings, knob
 from .driving import Driving
@@ -47,6 +49,16 @@ class TrafficScenario(Settings):
     sumo: SumoSettings = knob(SumoSettings(), "how SUMO is run")
     timing: TimingSettings = knob(TimingSettings(), "what every change of a signal keeps to")
     driving: Driving = knob(Driving(), "how queues discharge, spill back and give way")
+
+    @model_validator(mode="after")
+    def _changes_fit(self) -> Self:
+        between = self.timing.yellow + self.timing.all_red
+        if between > self.interval - 1.0:
+            raise ValueError(
+                f"timing.yellow and timing.all_red together are {between:g} s; at most "
+                f"interval - 1 = {self.interval - 1.0:g} s, so that a change leaves some green"
+            )
+        return self
 
 
 class GridScenario(TrafficScenario):
