@@ -387,7 +387,8 @@ def test_a_town_without_signals_that_choose_has_nothing_to_run():
     for plan in ("fixed", "actuated"):
         simulator.use_local(plan)
         simulator.reset(0)
-        simulator.step(np.zeros(0, dtype=np.int64))
+        step = simulator.step(np.zeros(0, dtype=np.int64))
+        assert step.observation.active.size == 0 and simulator.metrics()["switches"] == 0
 
 
 class Plain:

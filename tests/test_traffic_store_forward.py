@@ -309,9 +309,11 @@ def test_a_hot_solve_of_a_grid_takes_few_iterations():
 def test_the_clock_of_the_solver_does_not_run_out():
     _, made, queues, arrivals = random_case(0)
     program = StoreForward(made, interval=T, horizon=4, method="ipm", time_limit=0.5)
-    spent = 0.0
+    spent, first = 0.0, program.solve(queues, arrivals).objective
     while spent < 0.7:
-        spent += program.solve(queues, arrivals).seconds
+        plan = program.solve(queues, arrivals)
+        assert plan.objective == pytest.approx(first, rel=1e-6)
+        spent += plan.seconds
 
 
 def test_a_solve_that_takes_too_long_is_an_error():

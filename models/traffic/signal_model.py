@@ -14,7 +14,6 @@ from dataclasses import replace
 import numpy as np
 
 from ...simulators.interface import Doubles, Observation
-from ...simulators.traffic.effects import Effects
 from ...simulators.traffic.town import Town
 from ..interface import Influence, Reference
 from .reference_plan import ReferencePlan
@@ -42,18 +41,9 @@ class SignalModel:
     def __init__(self, town: Town, reference: str = "queues") -> None:
         if reference not in REFERENCES:
             raise ValueError(f"no reference {reference!r}; known: {', '.join(REFERENCES)}")
-        network, scenario = town.network, town.scenario
+        network = town.network
         self.state_size = network.lane_link.size
-        timing = scenario.timing
-        effects = Effects(
-            town.approaches,
-            town.turning,
-            rate=town.rate,
-            interval=scenario.interval,
-            lost=timing.yellow + timing.all_red + scenario.driving.lost,
-            seconds=scenario.seconds,
-        )
-        lanes, onward = effects.lane, effects.onward
+        lanes, onward = town.effects.lane, town.effects.onward
         both = np.concatenate([lanes, onward], axis=1)
         self._merge, self._index = _merged(both)
         controlled = np.zeros(self.state_size, dtype=np.bool_)

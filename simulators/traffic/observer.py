@@ -8,7 +8,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..interface import HOLD, Bools, Choice, Doubles, Ints, Observation, Spec
-from .effects import Effects
 from .readings import Readings
 from .timing import Timing
 from .town import Town
@@ -26,15 +25,7 @@ class Observer:
         scenario, approaches = town.scenario, town.approaches
         self._approaches = approaches
         self._interval = scenario.interval
-        timing = scenario.timing
-        self._effects = Effects(
-            approaches,
-            town.turning,
-            rate=town.rate,
-            interval=scenario.interval,
-            lost=timing.yellow + timing.all_red + scenario.driving.lost,
-            seconds=scenario.seconds,
-        )
+        self._effects = town.effects
         self._view = View(approaches, effects=self._effects, storage=town.storage)
         groups, group_of = phase_structures(town)
         self.spec = Spec(

@@ -12,6 +12,7 @@ from ..interface import Doubles, Ints
 from ..tables import locate
 from .approaches import Approaches
 from .demand import Demand
+from .effects import Effects
 from .layout import Layout
 from .network import Network
 from .scenario import (
@@ -67,6 +68,19 @@ class Town:
         lane = network.connection_lane
         mean = np.bincount(lane, weights=weight * head, minlength=network.lane_link.size)
         return np.divide(1.0, mean, out=np.zeros_like(mean), where=mean > 0.0)
+
+    @cached_property
+    def effects(self) -> Effects:
+        """What every phase lets go in an interval."""
+        scenario, timing = self.scenario, self.scenario.timing
+        return Effects(
+            self.approaches,
+            self.turning,
+            rate=self.rate,
+            interval=scenario.interval,
+            lost=timing.yellow + timing.all_red + scenario.driving.lost,
+            seconds=scenario.seconds,
+        )
 
     @cached_property
     def storage(self) -> Doubles:

@@ -71,7 +71,6 @@ class Scene:
     Attributes:
         phases: ``[A, P, F]`` features of every phase by its number, without ``current``.
         agent: ``[A, F]``; critic: ``[S]``.
-        red: ``[A, P]`` s.
         waiting: ``[N, J]`` whether somebody waits at each letter of each signal.
         arriving: ``[lanes]`` vehicles that stand at, or come to, each stop line in the interval.
         discharge: what every phase would let go of them.
@@ -80,7 +79,6 @@ class Scene:
     phases: Doubles
     agent: Floats
     critic: Floats
-    red: Doubles
     waiting: Bools
     arriving: Doubles
     discharge: Discharge
@@ -107,7 +105,6 @@ class View:
         self._count = approaches.legal.size
         network = approaches.network
         self._lane_start = network.lane_start[:-1]
-        self._lane_link = network.lane_link
         self._lanes = network.lane_link.size
         shape = approaches.legal.shape
         ones = np.ones(self._lanes)
@@ -166,7 +163,7 @@ class View:
         )
         agent = self._agents(stacked, now - since, downstream)
         critic = self._critic(agent, counts)
-        return Scene(phases, agent, critic, red, waiting, arriving, discharge)
+        return Scene(phases, agent, critic, waiting, arriving, discharge)
 
     def _agents(self, stacked: Doubles, age: Doubles, downstream: Doubles) -> Floats:
         found = self._approaches
